@@ -1,0 +1,93 @@
+//! `migrate plan`.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use crate::cli::args::PlanArgs;
+use crate::cli::{Context, Exit};
+use crate::decide::plan::{Mode, Plan, Step};
+use crate::engine::failure::Outcome;
+use crate::words::version::Version;
+
+pub(crate) async fn run(context: &Context, args: &PlanArgs) -> Outcome<Exit> {
+    let engine = context.config.engine()?;
+    let mut session = engine.session("migrate plan").await?;
+    let named: Vec<Version> = args.to.into_iter().collect();
+    let plans = engine.plans(&mut session, &named).await?;
+    let plans: Vec<Plan> = plans
+        .into_iter()
+        .map(|(_, plan)| plan)
+        .filter(|plan| args.to.is_none_or(|to| plan.version <= to))
+        .collect();
+    let documents: Vec<_> = plans.iter().map(|plan| json!({ "hash": plan.hash(), "plan": plan })).collect();
+    let mut text = String::new();
+    for plan in &plans {
+        describe(&mut text, plan);
+    }
+    if plans.is_empty() {
+        text.push_str("nothing to expand");
+    }
+    context.output.result(json!({ "plans": documents }), &text);
+    Ok(if args.exit_code && !plans.is_empty() { Exit::Pending } else { Exit::Done })
+}
+
+/// Writing to a string cannot fail.
+fn describe(text: &mut String, plan: &Plan) {
+    let _ = writeln!(text, "migration {} {}\nplan {}\n", plan.version, plan.name, plan.hash());
+    for change in &plan.changes {
+        let _ = writeln!(text, "  line {}: {}\n      {}", change.line, change.what, change.becomes);
+    }
+    for warning in &plan.warnings {
+        let _ = writeln!(text, "  warning: {warning}");
+    }
+    let [expand, settle, contract @ ..] = plan.phases();
+    phase(text, expand.0, expand.1);
+    if !plan.jobs.is_empty() {
+        let _ = writeln!(text, "\n== backfill, in batches\n");
+        for job in &plan.jobs {
+            let _ = writeln!(
+                text,
+                "UPDATE ONLY {}\nSET {}\nWHERE <pages> AND ({});\n",
+                job.table, job.set, job.need
+            );
+        }
+    }
+    phase(text, "backfill, after the data", settle.1);
+    for (name, steps) in contract {
+        phase(text, name, steps);
+    }
+    text.push('\n');
+}
+
+fn phase(text: &mut String, name: &str, steps: &[Step]) {
+    if steps.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n== {name}");
+    for step in steps {
+        let _ = writeln!(text, "\n-- {}: {}", step.id, step.title);
+        for lock in &step.locks {
+            let scans = if step.scans { "; reads every row" } else { "" };
+            let _ =
+                writeln!(text, "-- {} on {} ({}{scans})", lock.mode, lock.table.plain(), lock.mode.effect());
+        }
+        match &step.mode {
+            Mode::Transaction => {
+                let _ = writeln!(text, "BEGIN;");
+                for statement in &step.sql {
+                    let _ = writeln!(text, "{statement};");
+                }
+                let _ = writeln!(text, "COMMIT;");
+            }
+            Mode::Alone { .. } => {
+                for statement in &step.sql {
+                    let _ = writeln!(text, "{statement};");
+                }
+            }
+            Mode::Require { table, predicate, .. } => {
+                let _ = writeln!(text, "-- no row may satisfy: SELECT FROM ONLY {table} WHERE {predicate};");
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! `migrate redo`.
+
+use super::states;
+use crate::cli::{Context, Exit};
+use crate::engine::failure::Outcome;
+
+pub(crate) async fn run(context: &Context) -> Outcome<Exit> {
+    let done = context.config.engine()?.redo().await?;
+    states(context, &done, "nothing to redo");
+    Ok(Exit::Done)
+}

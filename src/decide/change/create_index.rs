@@ -1,0 +1,126 @@
+//! Shape: CREATE [UNIQUE] INDEX.
+//! Phases: expand; on a column that the file fills, backfill, after the data; unique on columns that old code
+//! writes, contract, because it rejects their writes from the moment it is ready.
+//! Locks: SHARE UPDATE EXCLUSIVE: always built CONCURRENTLY, whatever was written.
+//! Undo: DROP INDEX CONCURRENTLY.
+//! Limits: an index on a column that the same file renames goes into a migration of its own.
+
+use crate::decide::change::{create_table, supported};
+use crate::decide::draft::{Draft, Phase, Touch};
+use crate::decide::plan::{Mode, Step, TableLock};
+use crate::model::catalog::Relation;
+use crate::model::problem::Problem;
+use crate::model::sql::{CreateIndex, Statement};
+use crate::words::ident::{Ident, MAX_BYTES, QualifiedName, literal};
+use crate::words::lock_mode::LockMode;
+
+pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, index: &CreateIndex) -> Result<(), Problem> {
+    let table = draft.existing(&index.table)?;
+    if draft.created.contains(&table) {
+        return create_table::plan_later(draft, statement, &table, "CREATE INDEX");
+    }
+    supported(draft, &index.table, &table)?;
+    if index.only {
+        return Err(Problem::unsupported(statement.span.clone(), "CREATE INDEX … ON ONLY"));
+    }
+    let name = index_name(draft, statement, index, &table)?;
+    let what = format!("CREATE INDEX {} on {}", name.name.as_str(), table.plain());
+    if draft.catalog.relations.iter().any(|relation| relation.name == name) {
+        let valid = draft
+            .catalog
+            .table(&table)
+            .is_some_and(|known| known.indexes.iter().any(|known| known.name == name.name && known.valid));
+        if index.if_not_exists && valid {
+            draft.note(&statement.span, what, "nothing: it exists and is valid");
+            return Ok(());
+        }
+        if !index.if_not_exists {
+            return Err(Problem::new(
+                "exists",
+                statement.span.clone(),
+                format!("`{}` exists already", name.plain()),
+                "this index",
+            ));
+        }
+    }
+    let mut filled = 0;
+    for column in &index.tail.columns {
+        if draft.catalog.table(&table).is_none_or(|known| known.column(column).is_none()) {
+            let title = format!("`{}` has no column `{}`", table.plain(), column.as_str());
+            return Err(Problem::new("unknown-name", statement.span.clone(), title, "named here"));
+        }
+        filled += usize::from(draft.added(&table, column).is_some_and(|added| added.filled.is_some()));
+    }
+    let all_new = index
+        .tail
+        .key
+        .iter()
+        .all(|key| key.as_ref().is_some_and(|column| draft.added(&table, column).is_some()));
+    let (phase, becomes) = if index.unique && !all_new {
+        (Phase::Contract, "contract: a unique index would reject what old code may still write")
+    } else if filled > 0 {
+        (Phase::Backfill, "backfill: built concurrently, after the data")
+    } else {
+        (Phase::Expand, "expand: built concurrently")
+    };
+    for column in &index.tail.columns {
+        draft.claim(phase, Touch::Index, &statement.span, &table, column)?;
+    }
+    draft.note(&statement.span, what, becomes);
+    draft.build_index(phase, concurrent(&table, &name, index.unique, &index.tail.text));
+    draft.catalog.relations.push(Relation { name });
+    Ok(())
+}
+
+/// The step that builds an index concurrently. A half-built one, which even rejects writers when it is unique, is
+/// dropped first.
+pub(crate) fn concurrent(table: &QualifiedName, name: &QualifiedName, unique: bool, tail: &str) -> Step {
+    let unique = if unique { "UNIQUE " } else { "" };
+    let verify = format!(
+        "SELECT EXISTS (\n  SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace\n  \
+         WHERE n.nspname = {} AND c.relname = {} AND i.indrelid = {}::regclass AND i.indisvalid AND i.indisready)",
+        literal(name.schema.as_str()),
+        literal(name.name.as_str()),
+        literal(&table.to_string()),
+    );
+    Step {
+        id: String::new(),
+        title: format!("build the index {} on {}", name.name.as_str(), table.plain()),
+        mode: Mode::Alone { verify, clean_up: format!("DROP INDEX CONCURRENTLY IF EXISTS {name}") },
+        sql: vec![format!("CREATE {unique}INDEX CONCURRENTLY {} ON {table} {tail}", name.name)],
+        undo: vec![format!("DROP INDEX CONCURRENTLY IF EXISTS {name}")],
+        locks: vec![TableLock { table: table.clone(), mode: LockMode::ShareUpdateExclusive }],
+        scans: true,
+    }
+}
+
+/// The name as written, or the one that `PostgreSQL` would choose.
+fn index_name(
+    draft: &Draft<'_>,
+    statement: &Statement,
+    index: &CreateIndex,
+    table: &QualifiedName,
+) -> Result<QualifiedName, Problem> {
+    if let Some(name) = &index.name {
+        return Ok(QualifiedName::new(table.schema.clone(), name.name.clone()));
+    }
+    let keys: Vec<&str> =
+        index.tail.key.iter().map(|key| key.as_ref().map_or("expr", Ident::as_str)).collect();
+    let base = format!("{}_{}_idx", table.name.as_str(), keys.join("_"));
+    let taken = |name: &str| {
+        draft.catalog.relations.iter().any(|r| r.name.schema == table.schema && r.name.name.as_str() == name)
+    };
+    let free =
+        std::iter::once(base.clone()).chain((1..100).map(|n| format!("{base}{n}"))).find(|name| !taken(name));
+    match free {
+        Some(name) if name.len() <= MAX_BYTES => {
+            Ok(QualifiedName::new(table.schema.clone(), Ident::new(name)))
+        }
+        _ => {
+            Err(Problem::new("index-name", statement.span.clone(), "this index needs a name", "it has none")
+                .help(
+                    "write `CREATE INDEX name ON …`: the name that PostgreSQL would choose is cut or taken",
+                ))
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Shape: UPDATE that sets only columns which the same file adds.
+//! Phases: expand installs the sync triggers; backfill runs the UPDATE in batches.
+//! Locks: ROW EXCLUSIVE, one short transaction per batch.
+//! Undo: goes with the column.
+//! Limits: an UPDATE of other columns is a data job, which is not done yet; values of other tables likewise.
+
+use std::collections::BTreeSet;
+
+use crate::decide::change::supported;
+use crate::decide::draft::{Draft, Filled, Phase, Touch};
+use crate::model::problem::Problem;
+use crate::model::sql::{Expression, SetColumn, SetValue, Statement, StatementKind};
+use crate::words::ident::{Ident, QualifiedName};
+
+pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), Problem> {
+    let StatementKind::Update { table: name, alias, sets, condition, unusual } = &statement.kind else {
+        return Ok(());
+    };
+    let table = draft.existing(name)?;
+    if draft.created.contains(&table) {
+        return super::create_table::plan_later(draft, statement, &table, "UPDATE");
+    }
+    if let Some(unusual) = unusual {
+        return Err(Problem::unsupported(statement.span.clone(), unusual));
+    }
+    supported(draft, name, &table)?;
+    classify(draft, statement, &table, sets)?;
+    let alias = alias.as_ref().unwrap_or(&table.name);
+    let condition = match condition {
+        Some(condition) => Some(resolve(draft, &table, alias, condition)?),
+        None => None,
+    };
+    let mut filled = Vec::new();
+    for set in sets {
+        filled.push((set.column.clone(), value(draft, &table, alias, set, condition.as_ref())?));
+    }
+    // Every expression of one UPDATE sees the row as it was before it.
+    for (column, value) in filled {
+        let span = statement.span.clone();
+        let what = format!("UPDATE {} SET {}", table.plain(), column.as_str());
+        let becomes = match value.fill {
+            Some(_) => "expand: filled where null by trigger; backfill: fill",
+            None => "expand: kept in step by trigger; backfill: convert",
+        };
+        draft.claim(Phase::Backfill, Touch::Change, &span, &table, &column)?;
+        draft.note(&span, what, becomes);
+        draft.table(&table);
+        if let Some(added) = draft.added(&table, &column) {
+            added.filled = Some(value);
+        }
+    }
+    Ok(())
+}
+
+/// Tells a mapping from a data job; a statement that is both is refused.
+fn classify(
+    draft: &mut Draft<'_>,
+    statement: &Statement,
+    table: &QualifiedName,
+    sets: &[SetColumn],
+) -> Result<(), Problem> {
+    let (mut ours, mut others) = (Vec::new(), Vec::new());
+    for set in sets {
+        if draft.catalog.table(table).is_some_and(|known| known.column(&set.column).is_none()) {
+            let title = format!("`{}` has no column `{}`", table.plain(), set.column.as_str());
+            return Err(Problem::new("unknown-name", set.span.clone(), title, "set here"));
+        }
+        if draft.added(table, &set.column).is_some() { ours.push(set) } else { others.push(set) }
+    }
+    match (ours.first(), others.first()) {
+        (Some(new), Some(other)) => Err(Problem::new(
+            "mixed-update",
+            other.span.clone(),
+            "one UPDATE fills a new column and changes an existing one",
+            "this column exists already",
+        )
+        .and(new.span.clone(), "this one is added by the file")
+        .help("split it into two statements: the first is a mapping, the second a data job")),
+        (None, Some(_)) => {
+            Err(Problem::unsupported(statement.span.clone(), "an UPDATE of existing columns (a data job)")
+                .help("only columns that the same file adds can be filled so far"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An expression in terms of columns that exist before the file.
+struct Resolved {
+    text: String,
+    reads: BTreeSet<Ident>,
+    may_raise: bool,
+}
+
+fn resolve(
+    draft: &mut Draft<'_>,
+    table: &QualifiedName,
+    alias: &Ident,
+    expression: &Expression,
+) -> Result<Resolved, Problem> {
+    let span = expression.span.clone();
+    if expression.has_query() {
+        return Err(Problem::unsupported(span, "a query inside a mapping")
+            .help("a mapping may read other columns of the same row only"));
+    }
+    if expression.has_parameter_or_star() {
+        return Err(Problem::unsupported(span, "a parameter or `*` in a mapping"));
+    }
+    if let Some(unknown) = expression.qualifiers().iter().find(|qualifier| *qualifier != alias) {
+        return Err(Problem::new(
+            "unknown-name",
+            span,
+            format!("`{}` is not the table that is updated", unknown.as_str()),
+            "used here",
+        ));
+    }
+    let mut resolved =
+        Resolved { text: String::new(), reads: BTreeSet::new(), may_raise: expression.may_raise() };
+    for column in expression.columns() {
+        let Some(known) = draft.catalog.table(table).and_then(|known| known.column(&column)) else {
+            let title = format!("`{}` has no column `{}`", table.plain(), column.as_str());
+            return Err(Problem::new("unknown-name", span, title, "named here"));
+        };
+        if known.generated {
+            let title = format!("`{}` is generated, and triggers run before it is computed", column.as_str());
+            return Err(Problem::new("generated-source", span, title, "read here")
+                .help("write out its expression instead"));
+        }
+        match draft.added(table, &column).map(|added| added.filled.clone()) {
+            None => {
+                draft.claim(Phase::Backfill, Touch::Read, &expression.span, table, &column)?;
+                resolved.reads.insert(column);
+            }
+            Some(Some(earlier)) => {
+                resolved.reads.extend(earlier.reads);
+                resolved.may_raise |= earlier.may_raise;
+            }
+            Some(None) => {}
+        }
+    }
+    session_dependent(draft, table, expression, None)?;
+    resolved.text = expression.replaced(|column| prior(draft, table, column));
+    Ok(resolved)
+}
+
+/// What a column holds before this statement, as SQL.
+fn prior(draft: &Draft<'_>, table: &QualifiedName, column: &Ident) -> String {
+    let added = draft
+        .tables
+        .iter()
+        .find(|draft| &draft.name == table)
+        .and_then(|draft| draft.added.iter().find(|added| &added.column.name == column));
+    match added {
+        None => column.to_string(),
+        Some(added) => match (&added.filled, &added.column.default) {
+            (Some(filled), _) => format!("({})", filled.expression),
+            (None, Some(default)) if !added.default_later => format!("({})", default.expression.text()),
+            (None, _) => format!("NULL::{}", added.column.type_sql),
+        },
+    }
+}
+
+fn value(
+    draft: &mut Draft<'_>,
+    table: &QualifiedName,
+    alias: &Ident,
+    set: &SetColumn,
+    condition: Option<&Resolved>,
+) -> Result<Filled, Problem> {
+    let expression = match &set.value {
+        SetValue::Expression(expression) => expression,
+        SetValue::Default => {
+            return Err(Problem::unsupported(set.span.clone(), "SET … = DEFAULT").help("write the value"));
+        }
+        SetValue::Unusual => {
+            return Err(Problem::unsupported(set.span.clone(), "this form of assignment")
+                .help("write `column = expression`"));
+        }
+    };
+    let resolved = resolve(draft, table, alias, expression)?;
+    let Some(added) = draft.added(table, &set.column) else {
+        return Ok(Filled { expression: resolved.text, reads: resolved.reads, may_raise: true, fill: None });
+    };
+    let (earlier, type_sql) = (added.filled.clone(), added.column.type_sql.clone());
+    let volatile = expression.functions().iter().any(|name| draft.catalog.volatile_functions.contains(name));
+    let fill = volatile || resolved.reads.is_empty();
+    let may_raise = resolved.may_raise || type_sql != "text";
+    if fill {
+        if earlier.is_some() {
+            return Err(Problem::new(
+                "fill-twice",
+                set.span.clone(),
+                format!("`{}` is filled twice, and one of the values is given once", set.column.as_str()),
+                "the second time",
+            )
+            .help("write one UPDATE"));
+        }
+        let mut reads = resolved.reads;
+        let condition = condition.map(|condition| {
+            reads.extend(condition.reads.clone());
+            condition.text.clone()
+        });
+        return Ok(Filled { expression: resolved.text, reads, may_raise, fill: Some(condition) });
+    }
+    if earlier.as_ref().is_some_and(|earlier| earlier.fill.is_some()) {
+        return Err(Problem::new(
+            "fill-twice",
+            set.span.clone(),
+            format!("`{}` is filled twice, and one of the values is given once", set.column.as_str()),
+            "the second time",
+        )
+        .help("write one UPDATE"));
+    }
+    session_dependent(draft, table, expression, Some(&type_sql))?;
+    let Some(condition) = condition else {
+        return Ok(Filled { expression: resolved.text, reads: resolved.reads, may_raise, fill: None });
+    };
+    let mut reads = resolved.reads;
+    reads.extend(condition.reads.clone());
+    reads.extend(earlier.iter().flat_map(|earlier| earlier.reads.clone()));
+    let otherwise = prior(draft, table, &set.column);
+    Ok(Filled {
+        expression: format!("CASE WHEN {} THEN {} ELSE {otherwise} END", condition.text, resolved.text),
+        reads,
+        may_raise: may_raise || condition.may_raise,
+        fill: None,
+    })
+}
+
+/// Stable functions whose result does not depend on the session for the types that mappings use.
+const NOT_REALLY_STABLE: &[&str] = &[
+    "array_to_string",
+    "concat",
+    "concat_ws",
+    "format",
+    "json_build_array",
+    "json_build_object",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "quote_literal",
+    "quote_nullable",
+    "to_json",
+    "to_jsonb",
+];
+
+/// Refuses what gives another result in another session: the trigger runs in the application's, the backfill in ours.
+fn session_dependent(
+    draft: &Draft<'_>,
+    table: &QualifiedName,
+    expression: &Expression,
+    target: Option<&str>,
+) -> Result<(), Problem> {
+    if expression.columns().is_empty() {
+        return Ok(());
+    }
+    let refuse = |why: String| {
+        Err(Problem::new(
+            "session-dependent",
+            expression.span.clone(),
+            why,
+            "another session may compute another value",
+        )
+        .help("say it without the session: for instance `created_at AT TIME ZONE 'UTC'`"))
+    };
+    let stable = expression.functions().iter().find(|name| {
+        let keyword = [
+            "current_date",
+            "current_time",
+            "current_timestamp",
+            "localtime",
+            "localtimestamp",
+            "current_user",
+            "session_user",
+            "user",
+            "current_schema",
+            "current_role",
+        ];
+        keyword.contains(&name.as_str())
+            || (draft.catalog.stable_functions.contains(*name) && !NOT_REALLY_STABLE.contains(&name.as_str()))
+    });
+    if let Some(name) = stable {
+        return refuse(format!("`{name}` depends on the session"));
+    }
+    let zoned = |type_sql: &str| {
+        type_sql.contains("with time zone")
+            || type_sql.starts_with("timestamptz")
+            || type_sql.starts_with("timetz")
+    };
+    let reads_zoned = expression.columns().iter().any(|column| {
+        draft
+            .catalog
+            .table(table)
+            .and_then(|known| known.column(column))
+            .is_some_and(|known| zoned(&known.type_sql))
+    });
+    let explicit = expression
+        .text()
+        .to_ascii_lowercase()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .contains("at time zone");
+    let converted = expression.may_raise() || target.is_some_and(|target| !zoned(target));
+    if reads_zoned && !explicit && converted && target.is_some() {
+        return refuse("the value of a time with time zone depends on the session's TimeZone".to_owned());
+    }
+    Ok(())
+}

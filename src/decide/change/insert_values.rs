@@ -1,0 +1,27 @@
+//! Shape: INSERT … VALUES.
+//! Phases: expand, as written.
+//! Locks: ROW EXCLUSIVE on the table.
+//! Undo: none; in a table that the file creates the rows go with the table.
+//! Limits: abort leaves rows that were inserted into an existing table.
+
+use crate::decide::change::create_table;
+use crate::decide::draft::Draft;
+use crate::decide::plan::TableLock;
+use crate::model::problem::Problem;
+use crate::model::sql::{Name, Statement};
+use crate::words::lock_mode::LockMode;
+
+pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, name: &Name) -> Result<(), Problem> {
+    let table = draft.existing(name)?;
+    if draft.created.contains(&table) {
+        return create_table::plan_later(draft, statement, &table, "INSERT");
+    }
+    draft.note(
+        &statement.span,
+        format!("INSERT into {}", table.plain()),
+        "expand: run it; abort leaves the rows",
+    );
+    draft.warnings.push(format!("abort leaves the rows inserted into {}", table.plain()));
+    let locks = vec![TableLock { table: table.clone(), mode: LockMode::RowExclusive }];
+    draft.run_in_expand(statement, format!("insert into {}", table.plain()), Vec::new(), locks)
+}

@@ -1,0 +1,146 @@
+//! The kinds of change, one file each. Every file has a `plan` function that reads one statement or subcommand, says
+//! what becomes of it, and adds its part to the draft; [`table`] then puts the parts of one table together.
+//!
+//! To add a kind: give the statement a type in `model::sql`, write its file here, name it in the match below.
+
+pub(crate) mod add_column;
+pub(crate) mod as_written;
+pub(crate) mod create_index;
+pub(crate) mod create_object;
+pub(crate) mod create_table;
+pub(crate) mod describe;
+pub(crate) mod drop_column;
+pub(crate) mod fill_column;
+pub(crate) mod insert_values;
+pub(crate) mod rename_column;
+pub(crate) mod set_default;
+pub(crate) mod set_not_null;
+pub(crate) mod table;
+
+use std::ops::Range;
+
+use crate::decide::draft::Draft;
+use crate::model::directive::{Directive, Placed};
+use crate::model::problem::Problem;
+use crate::model::sql::{Action, Name, Statement, StatementKind};
+use crate::words::ident::QualifiedName;
+
+/// Plans one statement.
+///
+/// # Errors
+/// Everything about it that is unknown, unsupported or does not fit.
+pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), Vec<Problem>> {
+    let phase = statement.directives.iter().find_map(|placed| match placed.directive {
+        Directive::Phase(phase) => Some(phase),
+        Directive::Down { .. } | Directive::Allow { .. } => None,
+    });
+    if let Some(phase) = phase {
+        return as_written::plan(draft, statement, phase).map_err(|problem| vec![problem]);
+    }
+    let unused = unused_directives(statement);
+    if !unused.is_empty() {
+        return Err(unused);
+    }
+    let one = |result: Result<(), Problem>| result.map_err(|problem| vec![problem]);
+    match &statement.kind {
+        StatementKind::AlterTable { table, if_exists, actions } => {
+            alter_table(draft, statement, table, *if_exists, actions)
+        }
+        StatementKind::CreateTable { .. } => one(create_table::plan(draft, statement)),
+        StatementKind::CreateIndex(index) => one(create_index::plan(draft, statement, index)),
+        StatementKind::Update { .. } => one(fill_column::plan(draft, statement)),
+        StatementKind::InsertValues { table } => one(insert_values::plan(draft, statement, table)),
+        StatementKind::CreateObject { .. } => one(create_object::plan(draft, statement)),
+        StatementKind::AddEnumValue => one(create_object::plan_enum_value(draft, statement)),
+        StatementKind::Describe(what) => one(describe::plan(draft, statement, what)),
+        StatementKind::Other(what) => one(Err(Problem::unsupported(statement.span.clone(), what))),
+        StatementKind::Begin | StatementKind::Commit => Ok(()),
+    }
+}
+
+fn alter_table(
+    draft: &mut Draft<'_>,
+    statement: &Statement,
+    name: &Name,
+    if_exists: bool,
+    actions: &[(Range<usize>, Action)],
+) -> Result<(), Vec<Problem>> {
+    let table = match draft.existing(name) {
+        Ok(table) => table,
+        Err(_) if if_exists => {
+            draft.note(&statement.span, "ALTER TABLE IF EXISTS", "nothing: there is no such table");
+            return Ok(());
+        }
+        Err(problem) => return Err(vec![problem]),
+    };
+    if draft.created.contains(&table) {
+        return create_table::plan_later(draft, statement, &table, "ALTER TABLE")
+            .map_err(|problem| vec![problem]);
+    }
+    supported(draft, name, &table).map_err(|problem| vec![problem])?;
+    let mut problems = Vec::new();
+    for (span, action) in actions {
+        let planned = match action {
+            Action::AddColumn { column, if_not_exists } => {
+                add_column::plan(draft, span, &table, column, *if_not_exists)
+            }
+            Action::DropColumn { .. } => drop_column::plan(draft, statement, span, &table, action),
+            Action::RenameColumn { from, to } => rename_column::plan(draft, span, &table, from, to),
+            Action::SetDefault { column, default } => set_default::plan(draft, span, &table, column, default),
+            Action::SetNotNull { column } => set_not_null::plan(draft, span, &table, column),
+            Action::Other(what) => Err(Problem::unsupported(span.clone(), &format!("ALTER TABLE … {what}"))),
+        };
+        problems.extend(planned.err());
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// Refuses the kinds of table that are not done yet.
+fn supported(draft: &Draft<'_>, name: &Name, table: &QualifiedName) -> Result<(), Problem> {
+    let Some(known) = draft.catalog.table(table) else { return Ok(()) };
+    let refuse = |why: &str, help: &str| {
+        Err(Problem::new(
+            "unsupported-table",
+            name.span.clone(),
+            format!("`{}` cannot be migrated: {why}", table.plain()),
+            "this table",
+        )
+        .help(help.to_owned()))
+    };
+    if let Some(why) = known.unsupported() {
+        return refuse(&why, "only ordinary tables are supported so far");
+    }
+    if known.row_security_forced && !draft.catalog.bypasses_row_security {
+        return refuse(
+            "its row security is forced and would hide rows from the backfill",
+            "run migrate as a role with BYPASSRLS",
+        );
+    }
+    Ok(())
+}
+
+/// `down` directives that no DROP COLUMN of the statement asks for.
+fn unused_directives(statement: &Statement) -> Vec<Problem> {
+    let drops = |wanted: &crate::words::ident::Ident| match &statement.kind {
+        StatementKind::AlterTable { actions, .. } => actions
+            .iter()
+            .any(|(_, action)| matches!(action, Action::DropColumn { column, .. } if column == wanted)),
+        _ => false,
+    };
+    statement
+        .directives
+        .iter()
+        .filter_map(|Placed { span, directive }| match directive {
+            Directive::Down { column, .. } if !drops(column) => Some(
+                Problem::new(
+                    "directive",
+                    span.clone(),
+                    format!("`down {}` is not used", column.as_str()),
+                    "this directive",
+                )
+                .help("it belongs directly above the statement that drops the column"),
+            ),
+            Directive::Down { .. } | Directive::Phase(_) | Directive::Allow { .. } => None,
+        })
+        .collect()
+}

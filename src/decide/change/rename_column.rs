@@ -1,0 +1,68 @@
+//! Shape: ALTER TABLE … RENAME COLUMN.
+//! Phases: expand adds a plain shadow column under the new name and sync triggers; backfill copies, then builds the
+//! indexes that new code searches by; contract gives the original column the new name and hides the shadow.
+//! Locks: ACCESS EXCLUSIVE, catalog-only.
+//! Undo: the renames backwards, one short transaction.
+//! Limits: generated columns and views over the column are refused; the name may not be used again in the same file.
+
+use std::ops::Range;
+
+use crate::decide::draft::{Draft, Phase, Renamed, Touch};
+use crate::model::problem::Problem;
+use crate::words::ident::{Ident, QualifiedName};
+
+pub(crate) fn plan(
+    draft: &mut Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    from: &Ident,
+    to: &Ident,
+) -> Result<(), Problem> {
+    if draft.added(table, from).is_some() {
+        return Err(Problem::new(
+            "rename-new",
+            span.clone(),
+            format!("`{}` is added by this file", from.as_str()),
+            "renamed here",
+        )
+        .help("add it under its final name"));
+    }
+    let Some(known) = draft.catalog.table(table) else { return Ok(()) };
+    let Some(column) = known.column(from) else {
+        let title = format!("`{}` has no column `{}`", table.plain(), from.as_str());
+        return Err(Problem::new("unknown-name", span.clone(), title, "renamed here"));
+    };
+    if known.column(to).is_some() {
+        let title = format!("`{}` already has a column `{}`", table.plain(), to.as_str());
+        return Err(Problem::new("exists", span.clone(), title, "renamed here"));
+    }
+    if column.generated {
+        return Err(Problem::unsupported(span.clone(), "renaming a generated column"));
+    }
+    let triggers: Vec<&str> = known
+        .triggers
+        .iter()
+        .filter(|trigger| trigger.update_of.contains(from))
+        .map(|t| t.name.as_str())
+        .collect();
+    if !triggers.is_empty() {
+        draft.warnings.push(format!(
+            "trigger {} is declared UPDATE OF {}: it does not fire when new code writes {}",
+            triggers.join(", "),
+            from.as_str(),
+            to.as_str()
+        ));
+    }
+    draft.claim(Phase::Contract, Touch::Change, span, table, from)?;
+    draft.claim(Phase::Contract, Touch::Change, span, table, to)?;
+    draft.note(
+        span,
+        format!("RENAME COLUMN {}.{} to {}", table.plain(), from.as_str(), to.as_str()),
+        "expand: shadow column kept in step; backfill: copy; contract: the original takes the new name",
+    );
+    draft.table(table).renamed.push(Renamed { from: from.clone(), to: to.clone() });
+    if let Some(column) = draft.catalog.table_mut(table).and_then(|known| known.column_mut(from)) {
+        column.name = to.clone();
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! The plan: a migration compiled into phases and steps. It is data: printed, hashed, stored in the ledger, run.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::words::checksum::checksum;
+use crate::words::ident::{Ident, QualifiedName};
+use crate::words::lock_mode::LockMode;
+use crate::words::version::Version;
+
+/// The format of stored plans. Another number is refused, never half read.
+pub(crate) const FORMAT: u32 = 1;
+
+/// A compiled migration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Plan {
+    pub(crate) format: u32,
+    pub(crate) version: Version,
+    pub(crate) name: String,
+    /// Of the file's canonical text.
+    pub(crate) checksum: String,
+    /// How unqualified names in the author's text resolve.
+    pub(crate) search_path: Vec<Ident>,
+    pub(crate) serve_expanded: bool,
+    pub(crate) soak_seconds: Option<u64>,
+    /// One line for each change of the file.
+    pub(crate) changes: Vec<ChangeLine>,
+    pub(crate) warnings: Vec<String>,
+    /// Existing tables whose shape changes, with their columns as they were planned against.
+    pub(crate) before: BTreeMap<String, Vec<String>>,
+    pub(crate) tables: Vec<QualifiedName>,
+    /// The columns that its mappings name, as `schema.table` and column.
+    pub(crate) touches: Vec<(String, Ident)>,
+    /// Tables and columns that expand brings into being, as `schema.table` and `schema.table.column`.
+    pub(crate) adds: Vec<String>,
+    pub(crate) expand: Vec<Step>,
+    pub(crate) jobs: Vec<Job>,
+    /// Backfill steps that need the data in place: indexes, statistics.
+    pub(crate) settle: Vec<Step>,
+    /// Contract steps behind the closed gate that may fail on data: constraints, unique indexes.
+    pub(crate) restrict: Vec<Step>,
+    /// The reversible half of contract.
+    pub(crate) seal: Vec<Step>,
+    /// The irreversible half of contract.
+    pub(crate) drop: Vec<Step>,
+    /// Columns that the seal hides.
+    pub(crate) sealed: Vec<SealedColumn>,
+    /// What an abort would throw away.
+    pub(crate) losses: Vec<Loss>,
+}
+
+/// What one change of the file becomes, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ChangeLine {
+    /// From 1.
+    pub(crate) line: usize,
+    pub(crate) what: String,
+    pub(crate) becomes: String,
+}
+
+/// The smallest recorded unit: one statement or one transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Step {
+    /// Unique in the plan, for instance `expand-2`.
+    pub(crate) id: String,
+    pub(crate) title: String,
+    pub(crate) mode: Mode,
+    pub(crate) sql: Vec<String>,
+    /// Takes the step back; empty if nothing can or nothing needs to.
+    pub(crate) undo: Vec<String>,
+    pub(crate) locks: Vec<TableLock>,
+    /// Whether it reads or writes every row of a table.
+    pub(crate) scans: bool,
+}
+
+/// How a step runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Mode {
+    /// All statements in one transaction, together with the step's record.
+    Transaction,
+    /// One statement that cannot run in a transaction. `verify` is a query that gives true if it took effect;
+    /// `clean_up` removes what a failed run may have left.
+    Alone { verify: String, clean_up: String },
+    /// No row of the table may satisfy the predicate; those that do are listed by their key.
+    Require { table: QualifiedName, predicate: String, says: String },
+}
+
+/// A lock that a step takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TableLock {
+    pub(crate) table: QualifiedName,
+    pub(crate) mode: LockMode,
+}
+
+/// The data work of one table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) id: String,
+    pub(crate) table: QualifiedName,
+    /// The assignments of the batch's UPDATE.
+    pub(crate) set: String,
+    /// True for a row that the batch must convert.
+    pub(crate) need: String,
+    /// True for a row that is not consistent: what the last sweep and verification count.
+    pub(crate) wrong: String,
+    /// The same with the names that the columns have while sealed.
+    pub(crate) wrong_sealed: String,
+    /// The value of the session setting that makes this migration's sync triggers skip the batch.
+    pub(crate) skip: String,
+}
+
+/// A column that the seal renames out of reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SealedColumn {
+    pub(crate) table: QualifiedName,
+    /// Its name for the old code.
+    pub(crate) column: Ident,
+    /// Its name while sealed.
+    pub(crate) hidden: Ident,
+    /// Whether rows written while it is sealed still get a value in it.
+    pub(crate) kept_current: bool,
+}
+
+/// Rows or values that an abort would throw away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Loss {
+    pub(crate) what: String,
+    /// A query that counts them.
+    pub(crate) count: String,
+}
+
+impl Plan {
+    /// The hash of everything that will run. Two plans with one hash do the same.
+    pub(crate) fn hash(&self) -> String {
+        checksum(&serde_json::to_string(self).unwrap_or_default())
+    }
+
+    /// Whether contract has anything to do.
+    pub(crate) fn has_contract(&self) -> bool {
+        !(self.restrict.is_empty() && self.seal.is_empty() && self.drop.is_empty())
+    }
+
+    /// Whether there is anything between expanded and ready.
+    pub(crate) fn has_backfill(&self) -> bool {
+        !(self.jobs.is_empty() && self.settle.is_empty())
+    }
+
+    /// Every step, with the phase it belongs to.
+    pub(crate) fn phases(&self) -> [(&'static str, &[Step]); 5] {
+        [
+            ("expand", &self.expand),
+            ("backfill", &self.settle),
+            ("contract: restrict", &self.restrict),
+            ("contract: seal", &self.seal),
+            ("contract: drop", &self.drop),
+        ]
+    }
+}

@@ -1,0 +1,156 @@
+//! Abort: undoes an expand. Refused while new code is serving, while a later migration builds on it, and while it would
+//! throw away what the old shape does not hold.
+
+use std::time::Duration;
+
+use crate::decide::gate::Reason;
+use crate::decide::plan::Plan;
+use crate::decide::state::{Event, State};
+use crate::engine::failure::{Failure, Kind, Outcome};
+use crate::engine::step_runner::Running;
+use crate::engine::{Engine, Happening, Runner};
+use crate::pg::ledger::Entry;
+use crate::words::fault;
+use crate::words::version::Version;
+
+impl Engine {
+    /// Undoes the expand of a migration.
+    pub(crate) async fn abort(&self, version: Version, discard_new_data: bool) -> Outcome<State> {
+        let session = self.session_with_ledger("migrate abort").await?;
+        let mut runner = self.runner(session, "abort", Duration::ZERO).await?;
+        let result = runner.abort(version, discard_new_data).await;
+        runner.release().await;
+        result
+    }
+}
+
+impl Runner<'_> {
+    pub(crate) async fn abort(&mut self, version: Version, discard_new_data: bool) -> Outcome<State> {
+        let engine = self.engine;
+        let entry = engine.entry(&mut self.session, version).await?;
+        match entry.state {
+            State::Expanding | State::Expanded | State::Backfilling | State::Ready | State::Aborting => {}
+            State::Aborted => return Ok(State::Aborted),
+            State::Closing | State::Sealed => {
+                return Err(Failure::refused(format!(
+                    "migration {version} is {}: reopen it first",
+                    entry.state
+                ))
+                .next(format!("migrate reopen {version}")));
+            }
+            State::Dropping => {
+                return Err(Failure::refused(format!(
+                    "migration {version} is dropping: it can only go forward"
+                ))
+                .next(format!("migrate contract {version}")));
+            }
+            State::Done | State::Pending => {
+                return Err(Failure::refused(format!(
+                    "migration {version} is {}: there is nothing to abort",
+                    entry.state
+                ))
+                .next("migrate status"));
+            }
+        }
+        let (plan, _) = engine.stored_plan(&mut self.session, version).await?;
+        engine.observer.saw(Happening::Phase { version, name: plan.name.clone(), what: "abort" });
+        if entry.state != State::Aborting {
+            self.check_later(&plan).await?;
+            if !discard_new_data && entry.state != State::Expanding {
+                self.check_losses(&plan).await?;
+            }
+            self.start_abort(&entry).await?;
+            fault::point("abort.started");
+        }
+        let running = Running { plan: &plan, attempt: entry.attempt };
+        self.undo_steps(&running, &plan.settle).await?;
+        self.undo_steps(&running, &plan.expand).await?;
+        fault::point("abort.undone");
+        engine.ledger.jobs_drop(&mut self.session, version).await?;
+        Ok(engine
+            .ledger
+            .advance(&mut self.session, version, State::Aborting, Event::AbortFinished, 0)
+            .await?)
+    }
+
+    /// The mirror of closing: under the gate's lock nobody can begin to serve the new schema.
+    async fn start_abort(&mut self, entry: &Entry) -> Outcome<()> {
+        let engine = self.engine;
+        self.session.execute("BEGIN").await?;
+        let started = async {
+            engine.ledger.gate_lock(&mut self.session).await?;
+            let serving = engine.ledger.serving_instances(&mut self.session, entry.version).await?;
+            if !serving.is_empty() {
+                let reasons: Vec<Reason> =
+                    serving.into_iter().map(|instance| Reason::LiveInstance { instance }).collect();
+                let details = reasons
+                    .iter()
+                    .map(|reason| match reason {
+                        Reason::LiveInstance { instance } => {
+                            format!(
+                                "{} {} (schema {}) is serving and needs the new schema",
+                                instance.app, instance.instance, instance.schema_version
+                            )
+                        }
+                        other => other.explain().0,
+                    })
+                    .collect();
+                let mut failure =
+                    Failure::new(Kind::Refused, format!("migration {} is in use", entry.version));
+                failure.reasons = reasons;
+                return Err(failure.details(details).next("roll the application back first"));
+            }
+            engine
+                .ledger
+                .advance(&mut self.session, entry.version, entry.state, Event::AbortStarted, 0)
+                .await?;
+            engine
+                .ledger
+                .event(&mut self.session, Some(entry.version), "abort", serde_json::json!({}))
+                .await?;
+            self.session.execute("COMMIT").await?;
+            Ok(())
+        }
+        .await;
+        if started.is_err() {
+            self.session.rollback().await;
+        }
+        started
+    }
+
+    async fn check_later(&mut self, plan: &Plan) -> Outcome<()> {
+        let entries = self.engine.ledger.entries(&mut self.session).await?;
+        for entry in
+            entries.iter().filter(|entry| entry.version > plan.version && entry.state != State::Aborted)
+        {
+            let (later, _) = self.engine.stored_plan(&mut self.session, entry.version).await?;
+            let uses = later.touches.iter().map(|(table, column)| format!("{table}.{}", column.as_str()));
+            let tables = later.tables.iter().map(crate::words::ident::QualifiedName::plain);
+            if let Some(used) = uses.chain(tables).find(|used| plan.adds.contains(used)) {
+                return Err(Failure::refused(format!(
+                    "migration {} builds on {used}, which {} added",
+                    entry.version, plan.version
+                ))
+                .next(format!("migrate abort {}", entry.version)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_losses(&mut self, plan: &Plan) -> Outcome<()> {
+        let mut details = Vec::new();
+        for loss in &plan.losses {
+            let sql = loss.count.replacen("count(*)", "count(*) AS value", 1);
+            let count: i64 = self.session.one(&sql, &[]).await?;
+            if count > 0 {
+                details.push(format!("{count} {}", loss.what));
+            }
+        }
+        if details.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::refused(format!("aborting migration {} would throw data away", plan.version))
+            .details(details)
+            .next(format!("migrate abort {} --discard-new-data", plan.version)))
+    }
+}

@@ -1,0 +1,452 @@
+//! Backfill: the data work, in batches, by as many workers as are started, on as many machines.
+//!
+//! A job is cut into chunks of pages once, when the sync triggers are in place; rows that come later are the triggers'
+//! business. A worker holds a chunk by locking its row in the transaction of each batch, and the chunk's marker commits
+//! with the batch's data: a kill loses nothing and repeats nothing. No clock is trusted and nobody coordinates.
+
+use std::time::{Duration, Instant};
+
+use crate::decide::plan::{Job, Plan};
+use crate::decide::state::{Event, State};
+use crate::decide::sync::SKIP_SETTING;
+use crate::engine::failure::{Failure, Kind, Outcome};
+use crate::engine::step_runner::session_name;
+use crate::engine::{Engine, Happening};
+use crate::pg::error::PgError;
+use crate::pg::ledger::Chunk;
+use crate::pg::locks::blockers;
+use crate::pg::session::Session;
+use crate::words::fault;
+use crate::words::ident::literal;
+use crate::words::version::Version;
+
+/// Pages of a chunk: 64 MB, seconds of work, small enough that many workers find something to do.
+const CHUNK_PAGES: i64 = 8_192;
+
+/// Pages of the first batch, before anything is known of the table.
+const FIRST_BATCH_PAGES: i64 = 16;
+
+/// Pages of the largest batch; one transaction stays short even where nothing needs work.
+const MAX_BATCH_PAGES: i64 = 2_048;
+
+/// How long a batch waits for a row that the application holds. Below the server's `deadlock_timeout`, so that in a
+/// deadlock it is always the batch that gives way.
+const ROW_WAIT_MS: u32 = 500;
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// Only these; all that are due if empty.
+    pub(crate) versions: Vec<Version>,
+    pub(crate) workers: usize,
+}
+
+/// What a batch did.
+pub(crate) enum Batch {
+    /// Committed, data and marker.
+    Done,
+    /// No chunk is free.
+    NothingFree,
+    /// The table was rewritten: its pages mean nothing any more.
+    Rewritten,
+}
+
+impl Engine {
+    /// Backfills everything that is due. Gives the versions, with what became of them.
+    pub(crate) async fn backfill(&self, request: &Request) -> Outcome<Vec<(Version, State)>> {
+        let mut session = self.session_with_ledger("migrate backfill").await?;
+        let entries = self.ledger.entries(&mut session).await?;
+        for wanted in &request.versions {
+            self.entry(&mut session, *wanted).await?;
+        }
+        let mut done = Vec::new();
+        for entry in entries {
+            let named = request.versions.is_empty() || request.versions.contains(&entry.version);
+            match entry.state {
+                State::Expanded | State::Backfilling if named => {
+                    let state =
+                        self.backfill_one(&mut session, entry.version, entry.state, request.workers).await?;
+                    done.push((entry.version, state));
+                }
+                State::Expanding if named => {
+                    return Err(Failure::refused(format!("migration {} is not expanded yet", entry.version))
+                        .next("migrate expand"));
+                }
+                _ => {}
+            }
+        }
+        session.close().await;
+        Ok(done)
+    }
+
+    async fn backfill_one(
+        &self,
+        session: &mut Session,
+        version: Version,
+        state: State,
+        workers: usize,
+    ) -> Outcome<State> {
+        let (plan, _) = self.stored_plan(session, version).await?;
+        self.observer.saw(Happening::Phase { version, name: plan.name.clone(), what: "backfill" });
+        self.start_jobs(session, &plan, state).await?;
+        fault::point("backfill.started");
+        for job in &plan.jobs {
+            loop {
+                self.work(&plan, job, workers).await?;
+                if self.ledger.chunks_left(session, version, &job.id).await? == 0 {
+                    break;
+                }
+                if self.state_of(session, version).await? != State::Backfilling {
+                    return self.stopped(session, version).await;
+                }
+                // The rest is held by workers of another process.
+                self.progress(session, version, job).await?;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            self.progress(session, version, job).await?;
+            self.observer.saw(Happening::ProgressDone);
+        }
+        fault::point("backfill.chunks_done");
+        loop {
+            match self.settle(&plan).await {
+                Err(failure) if failure.kind == Kind::Busy => {
+                    // Another process settles; its result is ours.
+                    if self.state_of(session, version).await? != State::Backfilling {
+                        return self.stopped(session, version).await;
+                    }
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                settled => return settled,
+            }
+        }
+    }
+
+    async fn state_of(&self, session: &mut Session, version: Version) -> Outcome<State> {
+        Ok(self.entry(session, version).await?.state)
+    }
+
+    /// The migration left its backfill state under us: finished by another process, or aborted.
+    async fn stopped(&self, session: &mut Session, version: Version) -> Outcome<State> {
+        match self.state_of(session, version).await? {
+            State::Aborting | State::Aborted => {
+                Err(Failure::refused(format!("migration {version} was aborted meanwhile"))
+                    .next("migrate status"))
+            }
+            state => Ok(state),
+        }
+    }
+
+    /// Freezes the set of rows of every job. Many processes may call it at once.
+    async fn start_jobs(&self, session: &mut Session, plan: &Plan, state: State) -> Outcome<()> {
+        session.execute("BEGIN").await?;
+        let started = async {
+            if state == State::Expanded {
+                match self.ledger.advance(session, plan.version, state, Event::BackfillStarted, 0).await {
+                    // Another process was faster, which is just as well.
+                    Ok(_) | Err(PgError::Answer(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            for job in &plan.jobs {
+                self.ledger.job_start(session, plan.version, job, CHUNK_PAGES).await?;
+            }
+            session.execute("COMMIT").await
+        }
+        .await;
+        if started.is_err() {
+            session.rollback().await;
+        }
+        started?;
+        Ok(())
+    }
+
+    /// Runs workers until no chunk is free.
+    async fn work(&self, plan: &Plan, job: &Job, workers: usize) -> Outcome<()> {
+        let mut running = tokio::task::JoinSet::new();
+        for _ in 0..workers.max(1) {
+            let (engine, version, job) = (self.clone(), plan.version, job.clone());
+            running.spawn(async move { engine.worker(version, &job).await });
+        }
+        let mut failure = None;
+        while let Some(ended) = running.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => failure = failure.or(Some(error)),
+                Err(error) => {
+                    failure =
+                        failure.or_else(|| Some(Failure::failed(format!("a worker ended badly: {error}"))));
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// One worker: batch after batch, sized so that each takes the target time.
+    async fn worker(&self, version: Version, job: &Job) -> Outcome<()> {
+        let mut session = self.writing_session(&session_name("backfill", version)).await?;
+        let mut pages = FIRST_BATCH_PAGES;
+        let mut stuck_since: Option<Instant> = None;
+        let mut shown = Instant::now();
+        let mut attempt = 0;
+        loop {
+            let started = Instant::now();
+            match self.batch(&mut session, version, job, pages).await {
+                Ok(Batch::Done) => {
+                    pages = next_size(pages, started.elapsed(), self.limits.batch_target);
+                    stuck_since = None;
+                    fault::point("backfill.batch_done");
+                }
+                Ok(Batch::NothingFree) => {
+                    session.close().await;
+                    return Ok(());
+                }
+                Ok(Batch::Rewritten) => self.recut(&mut session, version, job).await?,
+                Err(error) if error.is_lock_conflict() => {
+                    pages = (pages / 2).max(1);
+                    attempt += 1;
+                    let since = *stuck_since.get_or_insert(started);
+                    self.stuck(&mut session, job, since, attempt, &error).await?;
+                }
+                Err(error) if error.is_lost() => {
+                    self.observer.saw(Happening::Reconnecting { reason: error.to_string() });
+                    session = self.reconnected(version, started).await?;
+                }
+                Err(error) if pages > 1 => {
+                    tracing::debug!(%error, pages, "batch failed, halving");
+                    pages = (pages / 2).max(1);
+                }
+                Err(error) => return Err(self.name_the_row(&mut session, version, job, error).await),
+            }
+            if shown.elapsed() > Duration::from_millis(200) {
+                shown = Instant::now();
+                self.progress(&mut session, version, job).await?;
+            }
+        }
+    }
+
+    async fn reconnected(&self, version: Version, since: Instant) -> Outcome<Session> {
+        loop {
+            match self.writing_session(&session_name("backfill", version)).await {
+                Ok(session) => return Ok(session),
+                Err(failure) if since.elapsed() > Duration::from_secs(60) => return Err(failure),
+                Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+            }
+        }
+    }
+
+    /// One transaction: a chunk, its next pages, the marker.
+    async fn batch(
+        &self,
+        session: &mut Session,
+        version: Version,
+        job: &Job,
+        pages: i64,
+    ) -> Result<Batch, PgError> {
+        session.execute(&batch_begin(job)).await?;
+        let result = async {
+            let Some(chunk) = self.ledger.chunk_claim(session, version, &job.id).await? else {
+                return Ok(Batch::NothingFree);
+            };
+            let Chunk { first_page, next_page, end_page } = chunk;
+            let next = (next_page + pages).min(end_page);
+            let rows = session.execute(&batch_update(job, next_page, next)).await?;
+            fault::point("backfill.updated");
+            // Looked at behind the UPDATE, whose lock keeps a rewrite out until we commit.
+            if !self.ledger.job_is_current(session, version, &job.id).await? {
+                return Ok(Batch::Rewritten);
+            }
+            let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+            self.ledger.chunk_advance(session, version, &job.id, first_page, next, rows).await?;
+            fault::point("backfill.before_commit");
+            session.execute("COMMIT").await?;
+            Ok(Batch::Done)
+        }
+        .await;
+        if !matches!(result, Ok(Batch::Done)) {
+            session.rollback().await;
+        }
+        result
+    }
+
+    /// A rewrite moved every row: the job begins anew on the new pages. What is converted is skipped by its predicate.
+    async fn recut(&self, session: &mut Session, version: Version, job: &Job) -> Outcome<()> {
+        self.note(format!(
+            "{} was rewritten (VACUUM FULL or CLUSTER): reading it from the start",
+            job.table.plain()
+        ));
+        session.execute("BEGIN").await?;
+        if !self.ledger.job_is_current(session, version, &job.id).await? {
+            self.ledger.job_reset(session, version, &job.id).await?;
+            self.ledger.job_start(session, version, job, CHUNK_PAGES).await?;
+        }
+        session.execute("COMMIT").await?;
+        Ok(())
+    }
+
+    /// A row or the table is held by somebody: say by whom, pause, give up after the total.
+    async fn stuck(
+        &self,
+        session: &mut Session,
+        job: &Job,
+        since: Instant,
+        attempt: u32,
+        error: &PgError,
+    ) -> Outcome<()> {
+        let found = blockers(session, &self.ledger.schema, std::slice::from_ref(&job.table)).await?;
+        if since.elapsed() > self.limits.lock_total {
+            return Err(Failure::failed(format!(
+                "the backfill of {} got no lock for {} s: {error}",
+                job.table.plain(),
+                since.elapsed().as_secs()
+            ))
+            .details(found.iter().map(|blocker| format!("in the way: {blocker}")).collect())
+            .next("end those sessions, and run `migrate backfill` again: it goes on where it stopped"));
+        }
+        self.observer.saw(Happening::Waiting {
+            title: format!("backfill of {}", job.table.plain()),
+            blockers: found,
+            attempt,
+        });
+        tokio::time::sleep(Duration::from_millis(u64::from(fastrand::u32(200..600)))).await;
+        Ok(())
+    }
+
+    /// A page holds a row that cannot be converted: find it, and say which.
+    async fn name_the_row(
+        &self,
+        session: &mut Session,
+        version: Version,
+        job: &Job,
+        error: PgError,
+    ) -> Failure {
+        match self.find_the_row(session, version, job).await {
+            Ok(Some((key, error))) => Failure::failed(format!(
+                "a row of {} cannot be converted: {error}",
+                job.table.plain()
+            ))
+            .details(vec![format!("row with {key}")])
+            .next(format!(
+                "correct that row and run `migrate backfill {version}` again, or `migrate abort {version}`"
+            )),
+            Ok(None) | Err(_) => {
+                let failure = Failure::from(error);
+                let message = format!("backfill of {}: {}", job.table.plain(), failure.message);
+                Failure { message, ..failure }
+            }
+        }
+    }
+
+    async fn find_the_row(
+        &self,
+        session: &mut Session,
+        version: Version,
+        job: &Job,
+    ) -> Result<Option<(String, PgError)>, PgError> {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            place: String,
+            key: String,
+        }
+        let key = self.ledger.row_key(session, &job.table).await?;
+        session.execute(&batch_begin(job)).await?;
+        let found = async {
+            let Some(chunk) = self.ledger.chunk_claim(session, version, &job.id).await? else {
+                return Ok(None);
+            };
+            let range = range(chunk.next_page, chunk.next_page + 1);
+            let rows: Vec<Row> = session
+                .rows(
+                    &format!(
+                        "SELECT ctid::text AS place, {key} AS key FROM ONLY {} WHERE {range}",
+                        job.table
+                    ),
+                    &[],
+                )
+                .await?;
+            for Row { place, key } in rows {
+                session.execute("SAVEPOINT row").await?;
+                let one = format!(
+                    "UPDATE ONLY {} SET {} WHERE ctid = {}::tid AND ({})",
+                    job.table,
+                    job.set,
+                    literal(&place),
+                    job.need
+                );
+                if let Err(error) = session.execute(&one).await {
+                    return if error.is_data() || error.code().is_some() {
+                        Ok(Some((key, error)))
+                    } else {
+                        Err(error)
+                    };
+                }
+                session.execute("RELEASE SAVEPOINT row").await?;
+            }
+            Ok(None)
+        }
+        .await;
+        session.rollback().await;
+        found
+    }
+
+    pub(crate) async fn progress(&self, session: &mut Session, version: Version, job: &Job) -> Outcome<()> {
+        let all = self.ledger.progress(session, version).await?;
+        if let Some(progress) = all.into_iter().find(|progress| progress.id == job.id) {
+            self.observer.saw(Happening::Progress {
+                job: job.table.plain(),
+                pages: progress.pages,
+                pages_done: progress.pages_done,
+                converted: progress.converted,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Opens a batch's transaction. A crash of the server may lose its last commits, data and marker together.
+pub(crate) fn batch_begin(job: &Job) -> String {
+    format!(
+        "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '{ROW_WAIT_MS}ms'; SET LOCAL {SKIP_SETTING} = {}",
+        literal(&job.skip)
+    )
+}
+
+/// Converts the rows of some pages. The value is computed in SET, from the row version that the UPDATE locks.
+pub(crate) fn batch_update(job: &Job, first: i64, end: i64) -> String {
+    format!("UPDATE ONLY {} SET {} WHERE {} AND ({})", job.table, job.set, range(first, end), job.need)
+}
+
+/// Pages from `first` to before `end`, as a TID range scan.
+pub(crate) fn range(first: i64, end: i64) -> String {
+    format!("ctid >= '({first},0)'::tid AND ctid < '({end},0)'::tid")
+}
+
+/// The size of the next batch: towards the target time, at most half as large again, never down by more than half.
+pub(crate) fn next_size(pages: i64, took: Duration, target: Duration) -> i64 {
+    let ratio = target.as_secs_f64() / took.as_secs_f64().max(0.000_1);
+    let factor = ratio.clamp(0.5, 1.5);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "pages of a batch are a few thousand at most"
+    )]
+    let next = (pages as f64 * factor).round() as i64;
+    // Without the extra page a single one could never grow.
+    let next = if factor > 1.0 { next.max(pages + 1) } else { next };
+    next.clamp(1, MAX_BATCH_PAGES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_grow_gently_shrink_fast_and_stay_in_bounds() {
+        let target = Duration::from_millis(100);
+        assert_eq!(next_size(16, Duration::from_millis(1), target), 24);
+        assert_eq!(next_size(16, Duration::from_secs(5), target), 8);
+        assert_eq!(next_size(16, target, target), 16);
+        assert_eq!(next_size(1, Duration::from_millis(1), target), 2);
+        assert_eq!(next_size(1, Duration::from_secs(5), target), 1);
+        assert_eq!(next_size(MAX_BATCH_PAGES, Duration::from_millis(1), target), MAX_BATCH_PAGES);
+    }
+}

@@ -1,0 +1,239 @@
+//! Expand: plans what is pending, stores each plan, runs it.
+
+use crate::decide::draft::{Moving, compile};
+use crate::decide::history::{Due, EntryFact, FileFact, compare};
+use crate::decide::plan::Plan;
+use crate::decide::state::{Event, State};
+use crate::engine::failure::{Failure, Outcome};
+use crate::engine::step_runner::Running;
+use crate::engine::{EXPAND_WAIT, Engine, Happening, Runner};
+use crate::model::catalog::Catalog;
+use crate::model::migration::{MigrationFile, read_folder};
+use crate::pg::ledger::Entry;
+use crate::pg::session::Session;
+use crate::pg::{catalog, install};
+use crate::words::fault;
+use crate::words::version::Version;
+
+/// What to expand.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Request {
+    /// The last version to expand; all that are due if none.
+    pub(crate) to: Option<Version>,
+    /// Run only the plan with this hash.
+    pub(crate) plan: Option<String>,
+}
+
+/// The folder and the ledger, compared.
+pub(crate) struct Situation {
+    pub(crate) files: Vec<MigrationFile>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) due: Due,
+}
+
+impl Engine {
+    /// Expands everything that is due. Gives the versions, with what became of them.
+    pub(crate) async fn expand(&self, request: &Request) -> Outcome<Vec<(Version, State)>> {
+        let files = read_folder(&self.folder)?;
+        let mut session = self.writing_session("migrate expand").await?;
+        install::install(&mut session, &self.ledger.schema).await?;
+        let mut runner = self.runner(session, "expand", EXPAND_WAIT).await?;
+        let done = runner.expand_due(files, request).await;
+        runner.release().await;
+        done
+    }
+
+    /// Compares the folder with the ledger.
+    pub(crate) async fn situation(
+        &self,
+        session: &mut Session,
+        files: Vec<MigrationFile>,
+        named: &[Version],
+    ) -> Outcome<Situation> {
+        let installed = install::is_installed(session, &self.ledger.schema).await?;
+        let (entries, served, baseline) = if installed {
+            let ledger = &self.ledger;
+            (
+                ledger.entries(session).await?,
+                ledger.highest_registered(session).await?,
+                ledger.baseline(session).await?,
+            )
+        } else {
+            (Vec::new(), None, 0)
+        };
+        let facts: Vec<FileFact> = files
+            .iter()
+            .map(|file| FileFact {
+                version: file.version,
+                checksum: file.checksum.clone(),
+                path: file.source.path.to_string(),
+            })
+            .collect();
+        let known: Vec<EntryFact> = entries
+            .iter()
+            .map(|entry| EntryFact {
+                version: entry.version,
+                checksum: entry.checksum.clone(),
+                state: entry.state,
+                untouched: entry.untouched,
+            })
+            .collect();
+        let due = compare(&facts, &known, served, baseline, named)
+            .map_err(|conflicts| Failure::conflicts(&conflicts))?;
+        Ok(Situation { files, entries, due })
+    }
+
+    /// Plans everything that is due, each on top of the one before. Reads only.
+    pub(crate) async fn plans(
+        &self,
+        session: &mut Session,
+        named: &[Version],
+    ) -> Outcome<Vec<(MigrationFile, Plan)>> {
+        let situation = self.situation(session, read_folder(&self.folder)?, named).await?;
+        let due: Vec<MigrationFile> = situation
+            .files
+            .iter()
+            .filter(|file| situation.due.expand.contains(&file.version))
+            .cloned()
+            .collect();
+        let mut catalog = self.snapshot(session, &due).await?;
+        let others: Vec<Entry> = situation.entries.iter().filter(|entry| !entry.untouched).cloned().collect();
+        let mut moving: Vec<Moving> = self.moving(session, &others).await?;
+        let mut plans = Vec::new();
+        for file in due {
+            let half_way = situation.entries.iter().any(|entry| {
+                entry.version == file.version && entry.state == State::Expanding && !entry.untouched
+            });
+            if half_way {
+                let (plan, _) = self.stored_plan(session, file.version).await?;
+                plans.push((file, plan));
+                continue;
+            }
+            let (plan, after, more) = compile(&file, &catalog, &moving, &self.settings)?;
+            catalog = after;
+            moving.extend(more);
+            plans.push((file, plan));
+        }
+        Ok(plans)
+    }
+
+    /// The tables that the files speak of.
+    pub(crate) async fn snapshot(&self, session: &mut Session, files: &[MigrationFile]) -> Outcome<Catalog> {
+        let words = files
+            .iter()
+            .flat_map(|file| &file.statements)
+            .flat_map(|statement| statement.words.iter().cloned())
+            .collect();
+        Ok(catalog::snapshot(session, words, &self.ledger.schema).await?)
+    }
+}
+
+impl Runner<'_> {
+    pub(crate) async fn expand_due(
+        &mut self,
+        files: Vec<MigrationFile>,
+        request: &Request,
+    ) -> Outcome<Vec<(Version, State)>> {
+        let named: Vec<Version> = request.to.into_iter().collect();
+        let situation = self.engine.situation(&mut self.session, files, &named).await?;
+        if let Some(to) = request.to
+            && !situation.files.iter().any(|file| file.version == to)
+        {
+            return Err(Failure::usage(format!(
+                "there is no migration {to} in `{}`",
+                self.engine.folder.display()
+            )));
+        }
+        for version in &situation.due.aborted {
+            self.engine.note(format!("migration {version} was aborted and its file is unchanged; to try it again: migrate expand --to {version}"));
+        }
+        for version in &situation.due.ahead {
+            self.engine.note(format!("migration {version} is applied here and newer than the folder (a rolled-back deploy): left alone"));
+        }
+        let mut done = Vec::new();
+        for file in situation.files.iter().filter(|file| situation.due.expand.contains(&file.version)) {
+            if request.to.is_some_and(|to| file.version > to) {
+                break;
+            }
+            let state = self.expand_one(file, request.plan.as_deref()).await?;
+            done.push((file.version, state));
+        }
+        Ok(done)
+    }
+
+    async fn expand_one(&mut self, file: &MigrationFile, wanted: Option<&str>) -> Outcome<State> {
+        let engine = self.engine;
+        let entries = engine.ledger.entries(&mut self.session).await?;
+        let entry = entries.iter().find(|entry| entry.version == file.version);
+        let half_way = entry.filter(|entry| entry.state == State::Expanding && !entry.untouched);
+        let (plan, attempt) = match half_way {
+            Some(entry) => (engine.stored_plan(&mut self.session, file.version).await?.0, entry.attempt),
+            None => {
+                let others: Vec<Entry> =
+                    entries.iter().filter(|entry| entry.version != file.version).cloned().collect();
+                let moving = engine.moving(&mut self.session, &others).await?;
+                let catalog = engine.snapshot(&mut self.session, std::slice::from_ref(file)).await?;
+                let (plan, _, _) = compile(file, &catalog, &moving, &engine.settings)?;
+                check_hash(&plan, wanted)?;
+                let attempt = engine.ledger.insert(&mut self.session, &plan, &file.source.text).await?;
+                fault::point("expand.stored");
+                (plan, attempt)
+            }
+        };
+        check_hash(&plan, wanted)?;
+        engine.observer.saw(Happening::Phase {
+            version: plan.version,
+            name: plan.name.clone(),
+            what: "expand",
+        });
+        for warning in &plan.warnings {
+            engine.note(format!("warning: {warning}"));
+        }
+        let running = Running { plan: &plan, attempt };
+        if let Err(failure) = self.run_steps(&running, &plan.expand).await {
+            let untouched =
+                engine.entry(&mut self.session, plan.version).await.is_ok_and(|entry| entry.untouched);
+            let next = if untouched {
+                "nothing was changed: correct the cause, in the file or in the database, and run `migrate expand` again".to_owned()
+            } else {
+                format!(
+                    "correct the cause and run `migrate expand` again, or go back with `migrate abort {}`",
+                    plan.version
+                )
+            };
+            return Err(Failure { next: failure.next.or(Some(next)), ..failure });
+        }
+        self.store_fingerprint(&plan).await?;
+        fault::point("expand.steps_done");
+        // In one transaction, so that a migration with nothing to backfill is never left half way.
+        self.session.execute("BEGIN").await?;
+        let mut state = engine
+            .ledger
+            .advance(&mut self.session, plan.version, State::Expanding, Event::ExpandFinished, 0)
+            .await?;
+        if !plan.has_backfill() {
+            engine.ledger.set_verified(&mut self.session, plan.version, true).await?;
+            state = engine
+                .ledger
+                .advance(&mut self.session, plan.version, state, Event::BackfillFinished, 0)
+                .await?;
+        }
+        fault::point("expand.before_expanded");
+        self.session.execute("COMMIT").await?;
+        fault::point("expand.expanded");
+        Ok(state)
+    }
+}
+
+fn check_hash(plan: &Plan, wanted: Option<&str>) -> Outcome<()> {
+    let hash = plan.hash();
+    match wanted {
+        Some(wanted) if wanted != hash => Err(Failure::refused(format!(
+            "the plan of migration {} is not the one that was reviewed",
+            plan.version
+        ))
+        .details(vec![format!("reviewed: {wanted}"), format!("now:      {hash}")])
+        .next("look at it again: migrate plan")),
+        _ => Ok(()),
+    }
+}

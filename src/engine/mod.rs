@@ -1,0 +1,230 @@
+//! Floor 4: acting. Each phase is a file; [`step_runner`] runs and records single steps. Nothing here prints: what a
+//! person may want to see goes to the [`Observer`].
+
+pub(crate) mod abort;
+pub(crate) mod backfill;
+pub(crate) mod contract;
+pub(crate) mod expand;
+pub(crate) mod failure;
+pub(crate) mod overview;
+pub(crate) mod reopen;
+pub(crate) mod run;
+pub(crate) mod step_runner;
+pub(crate) mod sweep;
+pub(crate) mod up;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::decide::draft::{Moving, Role, Settings};
+use crate::decide::plan::{FORMAT, Plan};
+use crate::engine::failure::{Failure, Outcome};
+use crate::pg::install;
+use crate::pg::lease::Lease;
+use crate::pg::ledger::{Entry, Ledger, Stored};
+use crate::pg::locks::Blocker;
+use crate::pg::session::{Session, Target};
+use crate::words::version::Version;
+
+/// How long `expand` waits for another runner: ten pods may start at once.
+pub(crate) const EXPAND_WAIT: Duration = Duration::from_secs(60);
+
+/// The oldest server that is supported.
+const OLDEST_SERVER: i64 = 140_000;
+
+/// Bounds on what the engine may do to a database that others use.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    /// How long a statement waits for a lock that others queue behind.
+    pub(crate) lock_timeout: Duration,
+    /// How long a step keeps trying.
+    pub(crate) lock_total: Duration,
+    /// How long there must have been no old write, and how old a transaction may be, for the gate.
+    pub(crate) quiet: Duration,
+    /// How long the old shape stays sealed, unless the file or the command says otherwise.
+    pub(crate) soak: Duration,
+    /// The time that one batch should take.
+    pub(crate) batch_target: Duration,
+    /// Applications that must have shown the new version before contract.
+    pub(crate) apps: Vec<String>,
+    /// Whether `up` and `redo` are refused.
+    pub(crate) protected: bool,
+}
+
+/// Something a person may want to see.
+#[derive(Debug, Clone)]
+pub(crate) enum Happening {
+    /// A phase of a migration begins.
+    Phase { version: Version, name: String, what: &'static str },
+    /// A step took effect.
+    Step { title: String, elapsed: Duration },
+    /// A step waits for a lock, or for sessions that must end.
+    Waiting { title: String, blockers: Vec<Blocker>, attempt: u32 },
+    /// The connection broke and is made again.
+    Reconnecting { reason: String },
+    /// A backfill went on; sums over all workers on all machines.
+    Progress { job: String, pages: i64, pages_done: i64, converted: i64 },
+    /// A backfill's job is through.
+    ProgressDone,
+    /// Anything else.
+    Note(String),
+}
+
+/// Takes what happens; must not block for long.
+pub(crate) trait Observer: Send + Sync {
+    fn saw(&self, happening: Happening);
+}
+
+/// Everything a command needs to act on one database.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    pub(crate) target: Target,
+    pub(crate) ledger: Ledger,
+    pub(crate) settings: Settings,
+    pub(crate) limits: Limits,
+    pub(crate) folder: PathBuf,
+    pub(crate) observer: Arc<dyn Observer>,
+}
+
+/// The only runner, while it lives.
+pub(crate) struct Runner<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) session: Session,
+    pub(crate) lease: Lease,
+}
+
+impl Engine {
+    pub(crate) fn note(&self, text: impl Into<String>) {
+        self.observer.saw(Happening::Note(text.into()));
+    }
+
+    /// A session on a server that can be worked with.
+    pub(crate) async fn session(&self, name: &str) -> Outcome<Session> {
+        let mut session = Session::connect(&self.target, name).await?;
+        let server = install::server(&mut session, &self.ledger.schema).await?;
+        if server.version < OLDEST_SERVER {
+            return Err(Failure::environment(format!(
+                "PostgreSQL {} is too old; 14 is the oldest that works",
+                server.version_text
+            )));
+        }
+        Ok(session)
+    }
+
+    /// A session on a server that can be written to.
+    pub(crate) async fn writing_session(&self, name: &str) -> Outcome<Session> {
+        let mut session = self.session(name).await?;
+        if install::server(&mut session, &self.ledger.schema).await?.in_recovery {
+            return Err(Failure::environment(format!(
+                "{} is a standby and takes no writes",
+                self.target.place()
+            ))
+            .next("connect to the primary: --database-url or DATABASE_URL"));
+        }
+        Ok(session)
+    }
+
+    /// A session for a command that needs the ledger to be there.
+    pub(crate) async fn session_with_ledger(&self, name: &str) -> Outcome<Session> {
+        let mut session = self.writing_session(name).await?;
+        self.require_ledger(&mut session).await?;
+        Ok(session)
+    }
+
+    pub(crate) async fn require_ledger(&self, session: &mut Session) -> Outcome<()> {
+        if install::is_installed(session, &self.ledger.schema).await? {
+            return Ok(());
+        }
+        Err(Failure::environment(format!("there is no ledger in {}", self.target.place()))
+            .next("migrate init --database-url … (or migrate expand)"))
+    }
+
+    /// Becomes the only runner.
+    pub(crate) async fn runner(
+        &self,
+        session: Session,
+        command: &str,
+        wait: Duration,
+    ) -> Outcome<Runner<'_>> {
+        let lease = Lease::take(&self.target, &self.ledger.schema, command, wait).await?;
+        Ok(Runner { engine: self, session, lease })
+    }
+
+    /// The entry of a version.
+    pub(crate) async fn entry(&self, session: &mut Session, version: Version) -> Outcome<Entry> {
+        let entries = self.ledger.entries(session).await?;
+        entries.into_iter().find(|entry| entry.version == version).ok_or_else(|| {
+            Failure::usage(format!("migration {version} is not in the ledger of {}", self.target.place()))
+                .next("migrate status")
+        })
+    }
+
+    /// The stored plan of a version.
+    pub(crate) async fn stored_plan(
+        &self,
+        session: &mut Session,
+        version: Version,
+    ) -> Outcome<(Plan, Stored)> {
+        let stored = self.ledger.stored(session, version).await?;
+        let format = stored.plan.get("format").and_then(serde_json::Value::as_u64);
+        if format != Some(u64::from(FORMAT)) {
+            return Err(Failure::failed(format!(
+                "the plan of migration {version} has a format that this program does not know"
+            ))
+            .next("use the version of migrate that expanded it"));
+        }
+        let plan = serde_json::from_value(stored.plan.clone()).map_err(|error| {
+            Failure::failed(format!("the plan of migration {version} cannot be read: {error}"))
+        })?;
+        Ok((plan, stored))
+    }
+
+    /// Columns that migrations in flight are moving.
+    pub(crate) async fn moving(&self, session: &mut Session, entries: &[Entry]) -> Outcome<Vec<Moving>> {
+        let mut moving = Vec::new();
+        for entry in entries.iter().filter(|entry| entry.state.is_in_flight()) {
+            let (plan, _) = self.stored_plan(session, entry.version).await?;
+            moving.extend(moving_columns(&plan));
+        }
+        Ok(moving)
+    }
+}
+
+/// The columns that a stored plan moves.
+pub(crate) fn moving_columns(plan: &Plan) -> Vec<Moving> {
+    plan.touches
+        .iter()
+        .filter_map(|(table, column)| {
+            let table = plan.tables.iter().find(|name| &name.plain() == table)?.clone();
+            let sealed = plan.sealed.iter().any(|sealed| sealed.table == table && &sealed.column == column);
+            let new = plan.adds.contains(&format!("{}.{}", table.plain(), column.as_str()));
+            let renamed = new && !plan.jobs.is_empty() && is_shadow(plan, &table.plain(), column.as_str());
+            let role = if sealed || renamed {
+                Role::Leaves
+            } else if new {
+                Role::Computed
+            } else {
+                Role::Read
+            };
+            Some(Moving { version: plan.version, table, column: column.clone(), role })
+        })
+        .collect()
+}
+
+/// Whether a column is the shadow of a rename: the seal hides it under its own name.
+fn is_shadow(plan: &Plan, table: &str, column: &str) -> bool {
+    plan.sealed.iter().any(|sealed| {
+        sealed.table.plain() == table
+            && sealed.hidden.as_str().ends_with(column)
+            && sealed.column.as_str() != column
+    })
+}
+
+impl Runner<'_> {
+    /// Ends the runner's right in an orderly way.
+    pub(crate) async fn release(mut self) {
+        self.lease.release(&mut self.session, &self.engine.ledger.schema).await;
+        self.session.close().await;
+    }
+}

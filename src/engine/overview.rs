@@ -1,0 +1,109 @@
+//! What there is to see: the state of every migration. Reads only, waits for nobody.
+
+use serde::Serialize;
+
+use crate::decide::state::State;
+use crate::engine::Engine;
+use crate::engine::failure::Outcome;
+use crate::model::migration::read_folder;
+use crate::pg::install;
+use crate::pg::lease::{self, Holder};
+use crate::pg::ledger::{Entry, Progress};
+use crate::pg::registry::{self, Instance};
+use crate::words::version::Version;
+
+/// A migration with what to do next about it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Line {
+    pub(crate) version: Version,
+    pub(crate) name: String,
+    pub(crate) state: State,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) entry: Option<Entry>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) jobs: Vec<Progress>,
+    /// The command that brings it further.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<String>,
+}
+
+/// Everything that `status` shows.
+#[derive(Debug)]
+pub(crate) struct Overview {
+    pub(crate) installed: bool,
+    pub(crate) lines: Vec<Line>,
+    pub(crate) holder: Option<Holder>,
+    pub(crate) conflicts: Vec<String>,
+}
+
+impl Engine {
+    pub(crate) async fn overview(&self) -> Outcome<Overview> {
+        let mut session = self.session("migrate status").await?;
+        let installed = install::is_installed(&mut session, &self.ledger.schema).await?;
+        let files = if self.folder.is_dir() { read_folder(&self.folder)? } else { Vec::new() };
+        let mut conflicts = Vec::new();
+        if let Err(failure) = self.situation(&mut session, files.clone(), &[]).await {
+            conflicts.push(failure.message.clone());
+            conflicts.extend(failure.details);
+        }
+        let mut lines = Vec::new();
+        let mut holder = None;
+        if installed {
+            holder = lease::holder_of(&mut session, &self.ledger.schema).await?;
+            for entry in self.ledger.entries(&mut session).await? {
+                let jobs = match entry.state {
+                    State::Backfilling => self.ledger.progress(&mut session, entry.version).await?,
+                    _ => Vec::new(),
+                };
+                let next = next_command(&entry);
+                lines.push(Line {
+                    version: entry.version,
+                    name: entry.name.clone(),
+                    state: entry.state,
+                    entry: Some(entry),
+                    jobs,
+                    next,
+                });
+            }
+        }
+        for file in files {
+            if !lines.iter().any(|line| line.version == file.version) {
+                let next = Some("migrate expand".to_owned());
+                lines.push(Line {
+                    version: file.version,
+                    name: file.name,
+                    state: State::Pending,
+                    entry: None,
+                    jobs: Vec::new(),
+                    next,
+                });
+            }
+        }
+        lines.sort_by_key(|line| line.version);
+        Ok(Overview { installed, lines, holder, conflicts })
+    }
+
+    pub(crate) async fn instances(&self) -> Outcome<Vec<Instance>> {
+        let mut session = self.session("migrate instances").await?;
+        self.require_ledger(&mut session).await?;
+        Ok(registry::instances(&mut session, &self.ledger.schema).await?)
+    }
+}
+
+fn next_command(entry: &Entry) -> Option<String> {
+    let version = entry.version;
+    match entry.state {
+        State::Pending | State::Expanding => Some("migrate expand".to_owned()),
+        State::Expanded | State::Backfilling => Some(format!("migrate backfill {version}")),
+        State::Ready if entry.has_contract => Some(format!("roll out, then migrate contract {version}")),
+        State::Ready | State::Closing | State::Dropping => Some(format!("migrate contract {version}")),
+        State::Sealed => match entry.drop_due_in_seconds {
+            Some(left) if left > 0 => {
+                Some(format!("migrate contract {version} in {left} s, or migrate reopen {version}"))
+            }
+            _ => Some(format!("migrate contract {version}")),
+        },
+        State::Aborting => Some(format!("migrate abort {version}")),
+        State::Done | State::Aborted => None,
+    }
+}

@@ -1,0 +1,467 @@
+//! Runs one step and records it: never twice, never by guessing whether it took effect.
+//!
+//! A transactional step commits together with its record, so after a lost connection the record is the answer. A step
+//! that cannot run in a transaction is settled by its verify query. Locks that others queue behind are waited for
+//! briefly, and again after a pause that is several times as long.
+
+use std::time::{Duration, Instant};
+
+use crate::decide::plan::{Mode, Plan, Step};
+use crate::engine::failure::{Failure, Outcome};
+use crate::engine::{Happening, Runner};
+use crate::pg::error::PgError;
+use crate::pg::locks::{blockers, waits_for};
+use crate::pg::session::Session;
+use crate::pg::{catalog, lease};
+use crate::words::fault;
+use crate::words::ident::{Ident, QualifiedName};
+use crate::words::version::Version;
+
+/// How long a lost server may take to come back.
+const RECONNECT_BUDGET: Duration = Duration::from_secs(60);
+
+/// How long an index build or another step without a transaction may take.
+const ALONE_DEADLINE: &str = "12h";
+
+/// How many rows in the way are listed.
+const LISTED_ROWS: usize = 5;
+
+/// The migration whose steps run.
+pub(crate) struct Running<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) attempt: i64,
+}
+
+/// Whether a step is done or taken back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Do,
+    Undo,
+}
+
+impl Runner<'_> {
+    /// Runs the steps that have no record yet.
+    pub(crate) async fn run_steps(&mut self, running: &Running<'_>, steps: &[Step]) -> Outcome<()> {
+        for step in steps {
+            if self.record(running, &step.id).await?.as_deref() != Some("done") {
+                self.run_step(running, step, Direction::Do).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back the steps that were started, last first.
+    pub(crate) async fn undo_steps(&mut self, running: &Running<'_>, steps: &[Step]) -> Outcome<()> {
+        for step in steps.iter().rev() {
+            let state = self.record(running, &step.id).await?;
+            if matches!(state.as_deref(), Some("started" | "done")) {
+                self.run_step(running, step, Direction::Undo).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn record(&mut self, running: &Running<'_>, id: &str) -> Outcome<Option<String>> {
+        let records =
+            self.engine.ledger.steps(&mut self.session, running.plan.version, running.attempt).await?;
+        Ok(records.into_iter().find(|record| record.id == id).map(|record| record.state))
+    }
+
+    async fn run_step(&mut self, running: &Running<'_>, step: &Step, direction: Direction) -> Outcome<()> {
+        let started = Instant::now();
+        let mut conflicts = 0;
+        loop {
+            let result = match (&step.mode, direction) {
+                (Mode::Transaction, _) => self.transaction(running, step, direction).await,
+                (Mode::Alone { verify, clean_up }, Direction::Do) => {
+                    self.alone(running, step, verify, clean_up).await
+                }
+                (Mode::Alone { .. }, Direction::Undo) => self.undo_alone(running, step).await,
+                (Mode::Require { .. }, Direction::Undo) => self.undo_nothing(running, step).await,
+                (Mode::Require { table, predicate, says }, Direction::Do) => {
+                    self.require(running, step, table, predicate, says).await?;
+                    Ok(())
+                }
+            };
+            match result {
+                Ok(()) => break,
+                Err(StepError::LeaseLost) => {
+                    return Err(Failure::new(
+                        crate::engine::failure::Kind::Busy,
+                        "another runner has taken over",
+                    )
+                    .next("migrate status, then the same command again"));
+                }
+                Err(StepError::Pg(error)) if error.is_lock_conflict() => {
+                    conflicts += 1;
+                    self.wait_for_lock(step, conflicts, started, &error).await?;
+                }
+                Err(StepError::Pg(error)) if error.is_lost() => {
+                    self.reconnect(&error).await?;
+                    let wanted = if direction == Direction::Do { "done" } else { "undone" };
+                    if self.record(running, &step.id).await?.as_deref() == Some(wanted) {
+                        break;
+                    }
+                }
+                Err(StepError::Pg(error)) => {
+                    let failure = Failure::from(error);
+                    let message = format!("step {} ({}): {}", step.id, step.title, failure.message);
+                    return Err(Failure { message, ..failure });
+                }
+            }
+        }
+        fault::point("step.done");
+        if direction == Direction::Undo && step.undo.is_empty() {
+            return Ok(());
+        }
+        let what = if direction == Direction::Do {
+            step.title.clone()
+        } else {
+            format!("take back: {}", step.title)
+        };
+        self.engine.observer.saw(Happening::Step { title: what, elapsed: started.elapsed() });
+        Ok(())
+    }
+
+    /// One transaction: the lease, the statements, the record.
+    async fn transaction(
+        &mut self,
+        running: &Running<'_>,
+        step: &Step,
+        direction: Direction,
+    ) -> Result<(), StepError> {
+        let (version, attempt) = (running.plan.version, running.attempt);
+        if direction == Direction::Do {
+            self.intent(running, step).await?;
+        }
+        fault::point("step.before");
+        let session = &mut self.session;
+        let done = async {
+            session.execute("BEGIN").await?;
+            let briefly = step.locks.iter().any(|lock| lock.mode.blocks_traffic()) || step.locks.is_empty();
+            let timeout =
+                if briefly { self.engine.limits.lock_timeout } else { self.engine.limits.lock_total };
+            session.execute(&settings(&running.plan.search_path, timeout)).await?;
+            if !lease::hold(session, &self.engine.ledger.schema, self.lease.epoch).await? {
+                return Err(StepError::LeaseLost);
+            }
+            let sql = if direction == Direction::Do { &step.sql } else { &step.undo };
+            for statement in sql {
+                session.execute(statement).await?;
+                fault::point("step.statement");
+            }
+            session.execute("SET LOCAL search_path = pg_catalog, pg_temp").await?;
+            match direction {
+                Direction::Do => self.engine.ledger.step_end(session, version, attempt, &step.id).await?,
+                Direction::Undo => {
+                    self.engine
+                        .ledger
+                        .step_undone(session, version, attempt, &step.id, self.lease.epoch)
+                        .await?;
+                }
+            }
+            fault::point("step.before_commit");
+            session.execute("COMMIT").await?;
+            fault::point("step.after_commit");
+            Ok(())
+        }
+        .await;
+        if done.is_err() {
+            self.session.rollback().await;
+        }
+        done
+    }
+
+    async fn intent(&mut self, running: &Running<'_>, step: &Step) -> Result<(), StepError> {
+        let ledger = &self.engine.ledger;
+        let held = ledger
+            .step_start(&mut self.session, running.plan.version, running.attempt, &step.id, self.lease.epoch)
+            .await?;
+        if held { Ok(()) } else { Err(StepError::LeaseLost) }
+    }
+
+    /// A statement without a transaction: intent, what an earlier run left, the statement, what the catalog says.
+    async fn alone(
+        &mut self,
+        running: &Running<'_>,
+        step: &Step,
+        verify: &str,
+        clean_up: &str,
+    ) -> Result<(), StepError> {
+        self.intent(running, step).await?;
+        fault::point("step.before");
+        let took_effect = format!("{verify} AS value");
+        if !self.session.one::<bool>(&took_effect, &[]).await? {
+            let path = path(&running.plan.search_path);
+            self.session.execute(&format!("SET lock_timeout = 0; SET statement_timeout = '{ALONE_DEADLINE}'; SET search_path = {path}")).await?;
+            let watcher = self.watch(step);
+            let done = async {
+                self.session.execute(clean_up).await?;
+                fault::point("step.statement");
+                for statement in &step.sql {
+                    self.session.execute(statement).await?;
+                }
+                Ok::<(), PgError>(())
+            }
+            .await;
+            watcher.abort();
+            let back = "SET lock_timeout = '300ms'; SET statement_timeout = 0; SET search_path = pg_catalog, pg_temp";
+            match done {
+                Ok(()) => self.session.execute(back).await?,
+                Err(error) if error.is_lost() => return Err(error.into()),
+                Err(error) => {
+                    // A half-built unique index rejects writers: it goes before anything else happens.
+                    self.session.execute(clean_up).await?;
+                    self.session.execute(back).await?;
+                    return Err(error.into());
+                }
+            };
+            fault::point("step.after_statement");
+        }
+        if !self.session.one::<bool>(&took_effect, &[]).await? {
+            return Err(PgError::Answer(format!(
+                "`{}` ran, and the catalog does not show its effect",
+                step.sql.join("; ")
+            ))
+            .into());
+        }
+        self.engine
+            .ledger
+            .step_end(&mut self.session, running.plan.version, running.attempt, &step.id)
+            .await?;
+        Ok(())
+    }
+
+    async fn undo_alone(&mut self, running: &Running<'_>, step: &Step) -> Result<(), StepError> {
+        let path = path(&running.plan.search_path);
+        self.session.execute(&format!("SET lock_timeout = 0; SET search_path = {path}")).await?;
+        for statement in &step.undo {
+            self.session.execute(statement).await?;
+        }
+        self.session.execute("SET lock_timeout = '300ms'; SET search_path = pg_catalog, pg_temp").await?;
+        self.undo_nothing(running, step).await
+    }
+
+    async fn undo_nothing(&mut self, running: &Running<'_>, step: &Step) -> Result<(), StepError> {
+        let (version, attempt) = (running.plan.version, running.attempt);
+        self.engine
+            .ledger
+            .step_undone(&mut self.session, version, attempt, &step.id, self.lease.epoch)
+            .await?;
+        Ok(())
+    }
+
+    /// A condition on the data; rows in the way are listed by key.
+    async fn require(
+        &mut self,
+        running: &Running<'_>,
+        step: &Step,
+        table: &QualifiedName,
+        predicate: &str,
+        says: &str,
+    ) -> Outcome<()> {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            value: String,
+        }
+        let version = running.plan.version;
+        let key = self.engine.ledger.row_key(&mut self.session, table).await?;
+        let rows: Vec<Row> = self
+            .session
+            .rows(
+                &format!(
+                    "SELECT {key} AS value FROM ONLY {table} WHERE {predicate} LIMIT {}",
+                    LISTED_ROWS + 1
+                ),
+                &[],
+            )
+            .await?;
+        if rows.is_empty() {
+            if let Err(StepError::Pg(error)) = self.intent(running, step).await {
+                return Err(error.into());
+            }
+            self.engine.ledger.step_end(&mut self.session, version, running.attempt, &step.id).await?;
+            return Ok(());
+        }
+        let mut details: Vec<String> =
+            rows.iter().take(LISTED_ROWS).map(|row| format!("row with {}", row.value)).collect();
+        if rows.len() > LISTED_ROWS {
+            details.push("and more".to_owned());
+        }
+        Err(Failure::failed(says.to_owned()).details(details).next(format!(
+            "correct those rows and run `migrate contract {version}` again, or `migrate reopen {version}`"
+        )))
+    }
+
+    /// Says who is in the way, and pauses for several times the lock timeout: shorter pauses only cost throughput.
+    async fn wait_for_lock(
+        &mut self,
+        step: &Step,
+        attempt: u32,
+        started: Instant,
+        error: &PgError,
+    ) -> Outcome<()> {
+        let tables: Vec<QualifiedName> = step.locks.iter().map(|lock| lock.table.clone()).collect();
+        let found = blockers(&mut self.session, &self.engine.ledger.schema, &tables).await?;
+        self.engine.observer.saw(Happening::Waiting {
+            title: step.title.clone(),
+            blockers: found.clone(),
+            attempt,
+        });
+        if started.elapsed() > self.engine.limits.lock_total {
+            return Err(Failure::failed(format!("step {} ({}) got no lock for {} s: {error}", step.id, step.title, started.elapsed().as_secs()))
+                .details(found.iter().map(|blocker| format!("in the way: {blocker}")).collect())
+                .next("end those sessions, for instance with SELECT pg_terminate_backend(pid), and run the same command again"));
+        }
+        let pause = self.engine.limits.lock_timeout.as_secs_f64() * (3.0 + 2.0 * fastrand::f64());
+        tokio::time::sleep(Duration::from_secs_f64(pause)).await;
+        Ok(())
+    }
+
+    /// A new session after a lost one, once the old backend is certainly gone.
+    pub(crate) async fn reconnect(&mut self, error: &PgError) -> Outcome<()> {
+        self.engine.observer.saw(Happening::Reconnecting { reason: error.to_string() });
+        let (old, deadline) = (self.session.pid, Instant::now() + RECONNECT_BUDGET);
+        loop {
+            match self.engine.writing_session("migrate").await {
+                Ok(mut session) => {
+                    // The server may be slow to notice that the old connection broke.
+                    if self.engine.ledger.backend_is_gone(&mut session, old).await? {
+                        self.session = session;
+                        return Ok(());
+                    }
+                }
+                Err(failure) if Instant::now() > deadline => return Err(failure),
+                Err(_) => {}
+            }
+            if Instant::now() > deadline {
+                return Err(Failure::environment(format!(
+                    "backend {old} of the lost connection is still at work"
+                ))
+                .next("run the same command again"));
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    /// Reports, from a second session, whom a long statement waits for.
+    fn watch(&self, step: &Step) -> tokio::task::JoinHandle<()> {
+        let (engine, pid, title) = (self.engine.clone(), self.session.pid, step.title.clone());
+        tokio::spawn(async move {
+            let Ok(mut session) = Session::connect(&engine.target, "migrate watch").await else { return };
+            for attempt in 1.. {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                match waits_for(&mut session, &engine.ledger.schema, pid).await {
+                    Ok(blockers) if blockers.is_empty() => {}
+                    Ok(blockers) => {
+                        engine.observer.saw(Happening::Waiting { title: title.clone(), blockers, attempt });
+                    }
+                    Err(_) => return,
+                }
+            }
+        })
+    }
+
+    /// Stores the shape of the columns that the plan touches.
+    pub(crate) async fn store_fingerprint(&mut self, plan: &Plan) -> Outcome<()> {
+        let full = catalog::fingerprint(&mut self.session, &plan.tables).await?;
+        let stored = self.engine.ledger.stored(&mut self.session, plan.version).await?.fingerprint;
+        let touched = |table: &str, attnum: &str, name: &str| match &stored {
+            Some(stored) => stored.get(table).is_some_and(|columns| columns.get(attnum).is_some()),
+            None => plan.touches.iter().any(|(of, column)| {
+                column.as_str() == name
+                    && plan.tables.iter().any(|known| &known.plain() == of && known.to_string() == table)
+            }),
+        };
+        let kept = keep(&full, touched);
+        self.engine.ledger.set_fingerprint(&mut self.session, plan.version, kept).await?;
+        Ok(())
+    }
+
+    /// Refuses to go on if somebody else changed the columns that the plan touches.
+    pub(crate) async fn check_drift(&mut self, plan: &Plan) -> Outcome<()> {
+        let Some(stored) = self.engine.ledger.stored(&mut self.session, plan.version).await?.fingerprint
+        else {
+            return Ok(());
+        };
+        let now = catalog::fingerprint(&mut self.session, &plan.tables).await?;
+        let details = drift(&stored, &now);
+        if details.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::refused(format!("somebody changed what migration {} is working on", plan.version))
+            .details(details)
+            .next("bring it back to what it was, then run the same command again"))
+    }
+}
+
+/// Why a try of a step did not succeed.
+enum StepError {
+    LeaseLost,
+    Pg(PgError),
+}
+
+impl From<PgError> for StepError {
+    fn from(error: PgError) -> Self {
+        Self::Pg(error)
+    }
+}
+
+/// The search path of the author's statements, as SQL.
+fn path(search_path: &[Ident]) -> String {
+    let mut names: Vec<String> = search_path.iter().map(ToString::to_string).collect();
+    names.push("pg_temp".to_owned());
+    names.join(", ")
+}
+
+fn settings(search_path: &[Ident], lock_timeout: Duration) -> String {
+    format!(
+        "SET LOCAL search_path = {}; SET LOCAL lock_timeout = '{}ms'",
+        path(search_path),
+        lock_timeout.as_millis()
+    )
+}
+
+/// The part of a fingerprint whose columns satisfy `touched` (table, attnum, name).
+fn keep(full: &serde_json::Value, touched: impl Fn(&str, &str, &str) -> bool) -> serde_json::Value {
+    let mut tables = serde_json::Map::new();
+    for (table, columns) in full.as_object().into_iter().flatten() {
+        let kept: serde_json::Map<String, serde_json::Value> = columns
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(attnum, column)| touched(table, attnum, column[0].as_str().unwrap_or_default()))
+            .map(|(attnum, column)| (attnum.clone(), column.clone()))
+            .collect();
+        tables.insert(table.clone(), kept.into());
+    }
+    tables.into()
+}
+
+/// What differs between the stored columns and the present ones.
+fn drift(stored: &serde_json::Value, now: &serde_json::Value) -> Vec<String> {
+    let mut details = Vec::new();
+    for (table, columns) in stored.as_object().into_iter().flatten() {
+        for (attnum, was) in columns.as_object().into_iter().flatten() {
+            let is = now.get(table).and_then(|columns| columns.get(attnum));
+            if is == Some(was) {
+                continue;
+            }
+            let text = |column: &serde_json::Value| {
+                format!(
+                    "`{} {}`",
+                    column[0].as_str().unwrap_or_default(),
+                    column[1].as_str().unwrap_or_default()
+                )
+            };
+            let is = is.map_or_else(|| "is gone".to_owned(), |is| format!("is now {}", text(is)));
+            details.push(format!("{table}: column {} {is}", text(was)));
+        }
+    }
+    details
+}
+
+/// The name under which a session of ours appears in the activity view.
+pub(crate) fn session_name(command: &str, version: Version) -> String {
+    format!("migrate {command} {version}")
+}

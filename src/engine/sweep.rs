@@ -1,0 +1,200 @@
+//! What one process does after the last chunk: the last sweep, late indexes and statistics, verification.
+
+use crate::decide::plan::{Job, Plan};
+use crate::decide::state::{Event, State};
+use crate::engine::backfill::{batch_begin, batch_update, range};
+use crate::engine::failure::{Failure, Outcome};
+use crate::engine::step_runner::Running;
+use crate::engine::{Engine, Happening, Runner};
+use crate::pg::error::PgError;
+use crate::words::fault;
+
+/// Pages read at once by the sweep and by verification: nearly all rows need nothing by then.
+const SWEEP_PAGES: i64 = 1_024;
+
+/// Sweeps before giving up. Each further one reads what the one before had to convert.
+const MAX_SWEEPS: u32 = 10;
+
+/// How many wrong rows are listed.
+const LISTED_ROWS: i64 = 5;
+
+/// The names that columns have: before or after the seal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    Open,
+    Sealed,
+}
+
+impl Engine {
+    /// Takes the lease and brings a migration whose chunks are done to ready.
+    pub(crate) async fn settle(&self, plan: &Plan) -> Outcome<State> {
+        let session = self.writing_session("migrate backfill").await?;
+        let mut runner = self.runner(session, "backfill", std::time::Duration::ZERO).await?;
+        let settled = runner.settle_one(plan).await;
+        runner.release().await;
+        settled
+    }
+
+    /// Checks the data of a migration again, in whatever state it is. Gives the number of rows looked at in pages.
+    pub(crate) async fn verify(
+        &self,
+        versions: &[crate::words::version::Version],
+    ) -> Outcome<Vec<(crate::words::version::Version, bool)>> {
+        let session = self.session_with_ledger("migrate verify").await?;
+        let mut runner = self.runner(session, "verify", std::time::Duration::ZERO).await?;
+        let result = runner.verify_due(versions).await;
+        runner.release().await;
+        result
+    }
+}
+
+impl Runner<'_> {
+    async fn settle_one(&mut self, plan: &Plan) -> Outcome<State> {
+        let entry = self.engine.entry(&mut self.session, plan.version).await?;
+        if entry.state != State::Backfilling {
+            return Ok(entry.state);
+        }
+        for job in &plan.jobs {
+            let swept = self.sweep(job).await?;
+            self.engine.ledger.job_finish(&mut self.session, plan.version, &job.id, swept).await?;
+            fault::point("backfill.swept");
+        }
+        let running = Running { plan, attempt: entry.attempt };
+        self.run_steps(&running, &plan.settle).await?;
+        self.verify_plan(plan, Names::Open).await?;
+        fault::point("backfill.verified");
+        Ok(self
+            .engine
+            .ledger
+            .advance(&mut self.session, plan.version, State::Backfilling, Event::BackfillFinished, 0)
+            .await?)
+    }
+
+    /// Reads the table until one reading finds nothing to convert. Gives the number of rows that were converted.
+    async fn sweep(&mut self, job: &Job) -> Outcome<i64> {
+        let mut total = 0;
+        for _ in 0..MAX_SWEEPS {
+            let found = self.sweep_once(job).await?;
+            if found == 0 {
+                return Ok(total);
+            }
+            total += found;
+        }
+        Err(Failure::failed(format!(
+            "rows of {} keep being left unconverted after {MAX_SWEEPS} sweeps",
+            job.table.plain()
+        ))
+        .next("look for a trigger that changes the mapped columns back, then run `migrate backfill` again"))
+    }
+
+    async fn sweep_once(&mut self, job: &Job) -> Outcome<i64> {
+        let pages = self.engine.ledger.pages(&mut self.session, &job.table).await?;
+        let (mut first, mut size, mut converted, mut conflicts) = (0, SWEEP_PAGES, 0, 0);
+        while first < pages {
+            let end = (first + size).min(pages);
+            match self.sweep_range(job, first, end).await {
+                Ok(rows) => {
+                    converted += i64::try_from(rows).unwrap_or(i64::MAX);
+                    (first, size, conflicts) = (end, SWEEP_PAGES, 0);
+                }
+                Err(error) if error.is_lock_conflict() && conflicts < 600 => {
+                    (size, conflicts) = ((size / 2).max(1), conflicts + 1);
+                    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                }
+                Err(error) if error.is_lost() => self.reconnect(&error).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(converted)
+    }
+
+    async fn sweep_range(&mut self, job: &Job, first: i64, end: i64) -> Result<u64, PgError> {
+        let session = &mut self.session;
+        let done = async {
+            session.execute(&batch_begin(job)).await?;
+            let rows = session.execute(&batch_update(job, first, end)).await?;
+            session.execute("COMMIT").await?;
+            Ok(rows)
+        }
+        .await;
+        if done.is_err() {
+            self.session.rollback().await;
+        }
+        done
+    }
+
+    async fn verify_due(
+        &mut self,
+        versions: &[crate::words::version::Version],
+    ) -> Outcome<Vec<(crate::words::version::Version, bool)>> {
+        let entries = self.engine.ledger.entries(&mut self.session).await?;
+        let mut done = Vec::new();
+        for wanted in versions {
+            self.engine.entry(&mut self.session, *wanted).await?;
+        }
+        for entry in entries {
+            let names = match entry.state {
+                State::Ready | State::Closing => Names::Open,
+                State::Sealed => Names::Sealed,
+                _ => continue,
+            };
+            if versions.is_empty() || versions.contains(&entry.version) {
+                let (plan, _) = self.engine.stored_plan(&mut self.session, entry.version).await?;
+                self.verify_plan(&plan, names).await?;
+                done.push((entry.version, true));
+            }
+        }
+        Ok(done)
+    }
+
+    /// Counts the rows that are not consistent. A failure is remembered until a later verification is clean.
+    pub(crate) async fn verify_plan(&mut self, plan: &Plan, names: Names) -> Outcome<()> {
+        self.engine.observer.saw(Happening::Note(format!("migration {}: verifying", plan.version)));
+        for job in &plan.jobs {
+            let wrong = if names == Names::Open { &job.wrong } else { &job.wrong_sealed };
+            let rows = self.wrong_rows(job, wrong).await?;
+            if !rows.is_empty() {
+                self.engine.ledger.set_verified(&mut self.session, plan.version, false).await?;
+                let next = match names {
+                    Names::Open => format!("migrate backfill {}", plan.version),
+                    Names::Sealed => {
+                        format!("migrate reopen {}, then migrate verify {}", plan.version, plan.version)
+                    }
+                };
+                return Err(Failure::failed(format!(
+                    "verification of {} failed: old and new columns disagree",
+                    job.table.plain()
+                ))
+                .details(rows.iter().map(|key| format!("row with {key}")).collect())
+                .next(next));
+            }
+        }
+        self.engine.ledger.set_verified(&mut self.session, plan.version, true).await?;
+        Ok(())
+    }
+
+    async fn wrong_rows(&mut self, job: &Job, wrong: &str) -> Outcome<Vec<String>> {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            key: String,
+        }
+        let key = self.engine.ledger.row_key(&mut self.session, &job.table).await?;
+        let pages = self.engine.ledger.pages(&mut self.session, &job.table).await?;
+        let mut first = 0;
+        while first < pages {
+            let end = (first + SWEEP_PAGES).min(pages);
+            let sql = format!(
+                "SELECT {key} AS key FROM ONLY {} WHERE {} AND ({wrong}) LIMIT {LISTED_ROWS}",
+                job.table,
+                range(first, end)
+            );
+            match self.session.rows::<Row>(&sql, &[]).await {
+                Ok(rows) if rows.is_empty() => first = end,
+                Ok(rows) => return Ok(rows.into_iter().map(|row| row.key).collect()),
+                Err(error) if error.is_lost() => self.reconnect(&error).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Vec::new())
+    }
+}

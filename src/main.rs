@@ -1,0 +1,5 @@
+//! The program `migrate`.
+
+fn main() -> std::process::ExitCode {
+    pontoon::cli::main()
+}

@@ -1,0 +1,164 @@
+//! A picture of a database: the tables that migrations speak of, as plain values.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::sql::Name;
+use crate::words::ident::{Ident, QualifiedName};
+
+/// What the planner knows of a database. The planner applies each change to it, so that a name means what it means
+/// at that line.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Catalog {
+    /// Every relation.
+    pub(crate) relations: Vec<Relation>,
+    /// Tables by name: those the files speak of.
+    #[serde(default)]
+    pub(crate) tables: Vec<Table>,
+    /// Names of functions that are volatile in every or some overload.
+    pub(crate) volatile_functions: BTreeSet<String>,
+    /// Names of functions whose result depends on session settings, in every overload.
+    pub(crate) stable_functions: BTreeSet<String>,
+    /// Schemas, types and functions that exist, as `kind:schema.name`.
+    pub(crate) objects: BTreeSet<String>,
+    /// Whether the runner's role is exempt from row security.
+    pub(crate) bypasses_row_security: bool,
+}
+
+/// Any relation: a table, a view, an index, a sequence.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Relation {
+    pub(crate) name: QualifiedName,
+}
+
+/// A table with what is known of it.
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq, Eq)]
+pub(crate) struct Table {
+    pub(crate) oid: i64,
+    pub(crate) name: QualifiedName,
+    /// `pg_class.relkind`.
+    pub(crate) kind: String,
+    /// `pg_class.relpersistence`.
+    pub(crate) persistence: String,
+    /// Whether it has parents or children by inheritance or partitioning.
+    pub(crate) inherits: bool,
+    /// The extension that owns it.
+    pub(crate) extension: Option<String>,
+    pub(crate) row_security_forced: bool,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) indexes: Vec<Index>,
+    /// What hangs on single columns and would stop or go with a DROP COLUMN.
+    pub(crate) dependants: Vec<Dependant>,
+    pub(crate) triggers: Vec<Trigger>,
+}
+
+/// A column.
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq, Eq)]
+pub(crate) struct Column {
+    pub(crate) name: Ident,
+    /// As `format_type` writes it.
+    pub(crate) type_sql: String,
+    pub(crate) not_null: bool,
+    pub(crate) default: Option<String>,
+    /// Whether the default is a constant.
+    pub(crate) constant_default: bool,
+    /// `GENERATED ALWAYS AS (…)`.
+    pub(crate) generated: bool,
+    pub(crate) identity: bool,
+    /// Grants on this column alone, as `PRIVILEGE` and `role`.
+    pub(crate) grants: Vec<(String, String)>,
+}
+
+/// An index.
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq, Eq)]
+pub(crate) struct Index {
+    pub(crate) name: Ident,
+    pub(crate) definition: String,
+    pub(crate) valid: bool,
+    pub(crate) columns: Vec<Ident>,
+}
+
+/// Something that depends on a column.
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq, Eq)]
+pub(crate) struct Dependant {
+    pub(crate) column: Ident,
+    /// As `pg_describe_object` names it.
+    pub(crate) what: String,
+    /// Whether a plain DROP COLUMN takes it away silently; otherwise it refuses.
+    pub(crate) goes_silently: bool,
+    /// Whether it names other columns too.
+    pub(crate) names_others: bool,
+}
+
+/// A trigger of the user.
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq, Eq)]
+pub(crate) struct Trigger {
+    pub(crate) name: Ident,
+    pub(crate) before_row: bool,
+    /// The columns of `UPDATE OF`.
+    pub(crate) update_of: Vec<Ident>,
+}
+
+impl Table {
+    pub(crate) fn column(&self, name: &Ident) -> Option<&Column> {
+        self.columns.iter().find(|column| &column.name == name)
+    }
+
+    pub(crate) fn column_mut(&mut self, name: &Ident) -> Option<&mut Column> {
+        self.columns.iter_mut().find(|column| &column.name == name)
+    }
+
+    /// Why migrations do not work on this kind of table yet.
+    pub(crate) fn unsupported(&self) -> Option<String> {
+        if let Some(extension) = &self.extension {
+            return Some(format!("it belongs to the extension {extension}"));
+        }
+        let why = match (self.kind.as_str(), self.persistence.as_str(), self.inherits) {
+            ("p", _, _) => "it is partitioned",
+            ("f", _, _) => "it is a foreign table",
+            ("v" | "m", _, _) => "it is a view",
+            (_, "t", _) => "it is temporary",
+            (_, "u", _) => "it is unlogged",
+            (_, _, true) => "it has parents or children by inheritance or partitioning",
+            _ => return None,
+        };
+        Some(why.to_owned())
+    }
+}
+
+impl Catalog {
+    /// Resolves a name as written, by the configured search path.
+    pub(crate) fn resolve(&self, name: &Name, search_path: &[Ident]) -> Option<QualifiedName> {
+        self.schemas(name, search_path)
+            .map(|schema| QualifiedName::new(schema.clone(), name.name.clone()))
+            .find(|qualified| self.relations.iter().any(|relation| &relation.name == qualified))
+    }
+
+    fn schemas<'a>(&self, name: &'a Name, search_path: &'a [Ident]) -> impl Iterator<Item = &'a Ident> {
+        name.schema.iter().chain(search_path.iter().filter(|_| name.schema.is_none()))
+    }
+
+    pub(crate) fn table(&self, name: &QualifiedName) -> Option<&Table> {
+        self.tables.iter().find(|table| &table.name == name)
+    }
+
+    pub(crate) fn table_mut(&mut self, name: &QualifiedName) -> Option<&mut Table> {
+        self.tables.iter_mut().find(|table| &table.name == name)
+    }
+
+    /// The columns of each table, by name: what a fingerprint is taken of.
+    pub(crate) fn shape(&self, tables: &[QualifiedName]) -> BTreeMap<String, Vec<String>> {
+        tables
+            .iter()
+            .filter_map(|name| self.table(name))
+            .map(|table| {
+                let columns = table.columns.iter().map(|column| {
+                    let null = if column.not_null { " not null" } else { "" };
+                    format!("{} {}{null}", column.name, column.type_sql)
+                });
+                (table.name.plain(), columns.collect())
+            })
+            .collect()
+    }
+}

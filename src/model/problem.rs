@@ -1,0 +1,76 @@
+//! A complaint about a migration file: where, what, why and what to do.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The text that positions point into.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// The path as the user would type it.
+    pub(crate) path: Arc<str>,
+    /// The canonical text.
+    pub(crate) text: Arc<str>,
+}
+
+impl Source {
+    /// The line (from 1) of a byte position.
+    pub(crate) fn line(&self, position: usize) -> usize {
+        self.text[..position.min(self.text.len())].matches('\n').count() + 1
+    }
+}
+
+/// A place in a file with what to say of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Bytes in the canonical text.
+    pub(crate) span: Range<usize>,
+    pub(crate) label: String,
+}
+
+/// One complaint. The first mark is the place that is wrong, the others are what it clashes with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// A stable name, as in `--json` and in `allow`.
+    pub(crate) rule: &'static str,
+    pub(crate) title: String,
+    pub(crate) marks: Vec<Mark>,
+    /// What to write or type instead.
+    pub(crate) help: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(
+        rule: &'static str,
+        span: Range<usize>,
+        title: impl Into<String>,
+        label: impl Into<String>,
+    ) -> Self {
+        Self { rule, title: title.into(), marks: vec![Mark { span, label: label.into() }], help: None }
+    }
+
+    /// Something `PostgreSQL` accepts and Pontoon does not do yet, or will not do.
+    pub(crate) fn unsupported(span: Range<usize>, what: &str) -> Self {
+        Self::new("unsupported", span, format!("{what} is not supported"), "this statement").help(
+            "to run it as written, put `-- migrate: phase expand` or `-- migrate: phase contract` on the line above \
+             (it is then not analysed)",
+        )
+    }
+
+    pub(crate) fn and(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+        self.marks.push(Mark { span, label: label.into() });
+        self
+    }
+
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// Complaints about one file.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}: {} problem(s), the first: {}", source_file.path, problems.len(), problems.first().map_or("", |p| p.title.as_str()))]
+pub(crate) struct Problems {
+    pub(crate) source_file: Source,
+    pub(crate) problems: Vec<Problem>,
+}

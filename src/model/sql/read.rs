@@ -1,0 +1,388 @@
+//! From syntax tree to statements.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use squawk_syntax::ast::AstNode;
+use squawk_syntax::{SourceFile, SyntaxElement, SyntaxKind, SyntaxNode};
+
+use super::expression::Expression;
+use super::statement::{
+    Action, ColumnDefault, CreateIndex, IndexTail, Name, NewColumn, ObjectKind, SetColumn, SetValue,
+    Statement, StatementKind,
+};
+use crate::model::directive::Placed;
+use crate::model::problem::Problem;
+use crate::words::ident::Ident;
+
+/// A text range of the tree as plain bytes.
+pub(super) fn span(range: rowan::TextRange) -> Range<usize> {
+    range.start().into()..range.end().into()
+}
+
+/// The identifier that a name node holds, folded; `None` for keywords such as `CURRENT_DATE`.
+pub(super) fn ident(node: &SyntaxNode) -> Option<Ident> {
+    let token = node.first_token().filter(|_| node.children().next().is_none())?;
+    let text = token.text();
+    let keyword_function = matches!(
+        token.kind(),
+        SyntaxKind::CURRENT_CATALOG_KW
+            | SyntaxKind::CURRENT_DATE_KW
+            | SyntaxKind::CURRENT_ROLE_KW
+            | SyntaxKind::CURRENT_SCHEMA_KW
+            | SyntaxKind::CURRENT_TIME_KW
+            | SyntaxKind::CURRENT_TIMESTAMP_KW
+            | SyntaxKind::CURRENT_USER_KW
+            | SyntaxKind::LOCALTIME_KW
+            | SyntaxKind::LOCALTIMESTAMP_KW
+            | SyntaxKind::SESSION_USER_KW
+            | SyntaxKind::SYSTEM_USER_KW
+            | SyntaxKind::USER_KW
+    );
+    (!keyword_function && !text.is_empty()).then(|| Ident::from_sql(text))
+}
+
+fn child(node: &SyntaxNode, kind: SyntaxKind) -> Option<SyntaxNode> {
+    node.children().find(|child| child.kind() == kind)
+}
+
+fn has(node: &SyntaxNode, kind: SyntaxKind) -> bool {
+    child(node, kind).is_some()
+}
+
+fn has_token(node: &SyntaxNode, kind: SyntaxKind) -> bool {
+    node.children_with_tokens().filter_map(SyntaxElement::into_token).any(|token| token.kind() == kind)
+}
+
+/// The name below a node such as `TABLE_NAME_REF`, at whatever depth its path stands.
+fn name(node: &SyntaxNode) -> Option<Name> {
+    let parts: Vec<SyntaxNode> = node
+        .descendants()
+        .filter(|part| matches!(part.kind(), SyntaxKind::PATH_SEGMENT | SyntaxKind::PATH_SEGMENT_REF))
+        .collect();
+    let span = span(node.text_range());
+    match parts.as_slice() {
+        [only] => Some(Name { schema: None, name: ident(only)?, span }),
+        [schema, only] => Some(Name { schema: ident(schema), name: ident(only)?, span }),
+        _ => None,
+    }
+}
+
+fn name_in(node: &SyntaxNode, kind: SyntaxKind) -> Option<Name> {
+    child(node, kind).and_then(|child| name(&child))
+}
+
+/// Reads one statement; `None` for an empty one.
+///
+/// # Errors
+/// A statement that has no place in a migration.
+pub(super) fn statement(
+    text: &str,
+    node: &SyntaxNode,
+    directives: Vec<Placed>,
+) -> Result<Option<Statement>, Problem> {
+    let mut whole = span(node.text_range());
+    let trimmed = text[whole.clone()].trim_end().trim_end_matches(';').trim_end();
+    whole.end = whole.start + trimmed.len();
+    if trimmed.is_empty() {
+        return Ok(None);
+    }
+    let words = node
+        .descendants_with_tokens()
+        .filter_map(SyntaxElement::into_token)
+        .filter(|token| {
+            token.kind() == SyntaxKind::IDENT || token.text().starts_with(|c: char| c.is_alphabetic())
+        })
+        .map(|token| Ident::from_sql(token.text()).as_str().to_owned())
+        .collect();
+    let kind = kind(text, node, &whole)?;
+    Ok(Some(Statement { text: trimmed.to_owned(), span: whole, kind, directives, words }))
+}
+
+fn kind(text: &str, node: &SyntaxNode, whole: &Range<usize>) -> Result<StatementKind, Problem> {
+    let object = |kind: ObjectKind, name: Option<Name>| StatementKind::CreateObject {
+        kind,
+        name,
+        or_replace: has(node, SyntaxKind::OR_REPLACE),
+        if_not_exists: has(node, SyntaxKind::IF_NOT_EXISTS),
+    };
+    Ok(match node.kind() {
+        SyntaxKind::BEGIN => StatementKind::Begin,
+        SyntaxKind::COMMIT_TRANSACTION => StatementKind::Commit,
+        SyntaxKind::ALTER_TABLE => alter_table(node).unwrap_or_else(|| other(text, whole)),
+        SyntaxKind::CREATE_TABLE => create_table(node).unwrap_or_else(|| other(text, whole)),
+        SyntaxKind::CREATE_INDEX => {
+            create_index(node).map_or_else(|| other(text, whole), StatementKind::CreateIndex)
+        }
+        SyntaxKind::UPDATE => update(node).unwrap_or_else(|| other(text, whole)),
+        SyntaxKind::INSERT => insert(node).unwrap_or_else(|| other(text, whole)),
+        SyntaxKind::CREATE_TYPE => object(ObjectKind::Type, name_in(node, SyntaxKind::TYPE_NAME)),
+        SyntaxKind::CREATE_DOMAIN => object(ObjectKind::Domain, name_in(node, SyntaxKind::DOMAIN)),
+        SyntaxKind::CREATE_SEQUENCE => object(ObjectKind::Sequence, name_in(node, SyntaxKind::SEQUENCE)),
+        SyntaxKind::CREATE_SCHEMA => object(ObjectKind::Schema, None),
+        SyntaxKind::CREATE_EXTENSION => object(ObjectKind::Extension, None),
+        SyntaxKind::CREATE_FUNCTION => object(ObjectKind::Function, name_in(node, SyntaxKind::FUNCTION_NAME)),
+        SyntaxKind::CREATE_VIEW => object(ObjectKind::View, name_in(node, SyntaxKind::VIEW)),
+        SyntaxKind::ALTER_TYPE if has(node, SyntaxKind::ADD_VALUE) => StatementKind::AddEnumValue,
+        SyntaxKind::COMMENT_ON => StatementKind::Describe("COMMENT"),
+        SyntaxKind::GRANT => StatementKind::Describe("GRANT"),
+        SyntaxKind::SET | SyntaxKind::RESET | SyntaxKind::SET_ROLE | SyntaxKind::SET_SESSION_AUTH => {
+            return Err(Problem::new("session", whole.clone(), "a session setting inside a migration", "here").help(
+                "steps run in sessions of their own; put what the statement needs into its text, such as a qualified name",
+            ));
+        }
+        SyntaxKind::ROLLBACK_TRANSACTION
+        | SyntaxKind::ROLLBACK_TO_SAVEPOINT
+        | SyntaxKind::SAVEPOINT_CREATE
+        | SyntaxKind::PREPARE_TRANSACTION => {
+            return Err(Problem::new(
+                "transaction",
+                whole.clone(),
+                "transaction control inside a migration",
+                "here",
+            )
+            .help("each step gets the transaction it needs; take this out"));
+        }
+        _ => other(text, whole),
+    })
+}
+
+/// The first words of a statement or subcommand, in capitals: the name people know it under.
+fn first_words(text: &str) -> String {
+    let words: Vec<String> = text
+        .split(|c: char| !(c.is_ascii_alphabetic() || c == '_'))
+        .filter(|word| !word.is_empty())
+        .take(2)
+        .map(str::to_ascii_uppercase)
+        .collect();
+    words.join(" ")
+}
+
+fn other(text: &str, whole: &Range<usize>) -> StatementKind {
+    StatementKind::Other(first_words(&text[whole.clone()]))
+}
+
+fn alter_table(node: &SyntaxNode) -> Option<StatementKind> {
+    let relation = child(node, SyntaxKind::TABLE_RELATION_NAME)?;
+    let table = name(&relation)?;
+    let if_exists = has(node, SyntaxKind::IF_EXISTS);
+    let actions = node
+        .children()
+        .filter(|child| !matches!(child.kind(), SyntaxKind::TABLE_RELATION_NAME | SyntaxKind::IF_EXISTS))
+        .map(|child| (span(child.text_range()), action(&child)))
+        .collect();
+    Some(StatementKind::AlterTable { table, if_exists, actions })
+}
+
+fn action(node: &SyntaxNode) -> Action {
+    known_action(node).unwrap_or_else(|| Action::Other(first_words(&node.text().to_string())))
+}
+
+fn known_action(node: &SyntaxNode) -> Option<Action> {
+    let column = || child(node, SyntaxKind::COLUMN_NAME_REF).and_then(|name| ident(&name));
+    Some(match node.kind() {
+        SyntaxKind::ADD_COLUMN => Action::AddColumn {
+            column: new_column(node)?,
+            if_not_exists: has(node, SyntaxKind::IF_NOT_EXISTS),
+        },
+        SyntaxKind::DROP_COLUMN => Action::DropColumn {
+            column: column()?,
+            if_exists: has(node, SyntaxKind::IF_EXISTS),
+            cascade: has(node, SyntaxKind::CASCADE),
+        },
+        SyntaxKind::RENAME_COLUMN => {
+            Action::RenameColumn { from: column()?, to: ident(&child(node, SyntaxKind::COLUMN_NAME)?)? }
+        }
+        SyntaxKind::ALTER_COLUMN => {
+            if has(node, SyntaxKind::SET_NOT_NULL) {
+                Action::SetNotNull { column: column()? }
+            } else {
+                let default = child(node, SyntaxKind::SET_DEFAULT)?;
+                Action::SetDefault {
+                    column: column()?,
+                    default: Expression::from_node(&default.children().next()?),
+                }
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// Reads `name type [constraints]` of ADD COLUMN or CREATE TABLE.
+fn new_column(node: &SyntaxNode) -> Option<NewColumn> {
+    let mut column = NewColumn {
+        name: ident(&child(node, SyntaxKind::COLUMN_NAME)?)?,
+        type_sql: String::new(),
+        collation: String::new(),
+        not_null: false,
+        default: None,
+        other: None,
+    };
+    for part in node.children() {
+        match part.kind() {
+            SyntaxKind::COLUMN_NAME | SyntaxKind::IF_NOT_EXISTS | SyntaxKind::NULL_CONSTRAINT => {}
+            SyntaxKind::NOT_NULL_CONSTRAINT if !has(&part, SyntaxKind::CONSTRAINT_NAME_CLAUSE) => {
+                column.not_null = true;
+            }
+            SyntaxKind::DEFAULT_CONSTRAINT => {
+                let expression = part
+                    .children()
+                    .filter(|child| child.kind() != SyntaxKind::CONSTRAINT_NAME_CLAUSE)
+                    .last()?;
+                column.default = Some(ColumnDefault { expression: Expression::from_node(&expression) });
+            }
+            SyntaxKind::COLLATE => column.collation = format!(" {}", part.text()),
+            kind if format!("{kind:?}").ends_with("_TYPE") => column.type_sql = part.text().to_string(),
+            _ => column.other = Some(first_words(&part.text().to_string())),
+        }
+    }
+    (!column.type_sql.is_empty()).then_some(column)
+}
+
+fn create_table(node: &SyntaxNode) -> Option<StatementKind> {
+    let special = if has(node, SyntaxKind::PARTITION_BY) || has(node, SyntaxKind::PARTITION_OF) {
+        Some("partitioned")
+    } else if has(node, SyntaxKind::INHERITS) {
+        Some("inherited")
+    } else if child(node, SyntaxKind::TEMP).is_some() {
+        Some("temporary")
+    } else {
+        None
+    };
+    let columns = child(node, SyntaxKind::TABLE_ARG_LIST)
+        .iter()
+        .flat_map(SyntaxNode::children)
+        .filter(|part| part.kind() == SyntaxKind::COLUMN)
+        .filter_map(|part| new_column(&part))
+        .collect();
+    let if_not_exists = has(node, SyntaxKind::IF_NOT_EXISTS);
+    Some(StatementKind::CreateTable {
+        name: name_in(node, SyntaxKind::TABLE_NAME)?,
+        if_not_exists,
+        columns,
+        special,
+    })
+}
+
+fn create_index(node: &SyntaxNode) -> Option<CreateIndex> {
+    let relation = child(node, SyntaxKind::TABLE_RELATION_NAME)?;
+    Some(CreateIndex {
+        name: name_in(node, SyntaxKind::INDEX),
+        if_not_exists: has(node, SyntaxKind::IF_NOT_EXISTS),
+        unique: has_token(node, SyntaxKind::UNIQUE_KW),
+        table: name(&relation)?,
+        only: has_token(&relation, SyntaxKind::ONLY_KW),
+        tail: index_tail(node)?,
+    })
+}
+
+fn index_tail(node: &SyntaxNode) -> Option<IndexTail> {
+    let relation = child(node, SyntaxKind::TABLE_RELATION_NAME)?;
+    let text = node.text().to_string();
+    let start = usize::from(relation.text_range().end() - node.text_range().start());
+    let mut columns = BTreeSet::new();
+    for part in node.children().filter(|part| part.kind() != SyntaxKind::TABLE_RELATION_NAME) {
+        if matches!(
+            part.kind(),
+            SyntaxKind::PARTITION_ITEM_LIST | SyntaxKind::INDEX_INCLUDE_CLAUSE | SyntaxKind::WHERE_CLAUSE
+        ) {
+            columns.extend(Expression::from_node(&part).columns());
+        }
+    }
+    let key = child(node, SyntaxKind::PARTITION_ITEM_LIST)?
+        .children()
+        .map(|item| {
+            item.children()
+                .next()
+                .filter(|first| first.kind() == SyntaxKind::NAME_REF)
+                .and_then(|name| ident(&name))
+        })
+        .collect();
+    Some(IndexTail { text: text[start..].trim().trim_end_matches(';').trim_end().to_owned(), columns, key })
+}
+
+/// Takes an index definition of the server and gives the part from `USING` on, with `from` renamed to `to`.
+pub(crate) fn rename_in_index(definition: &str, from: &Ident, to: &Ident) -> Option<String> {
+    let parsed = SourceFile::parse(definition);
+    let node = parsed.tree().syntax().children().find(|node| node.kind() == SyntaxKind::CREATE_INDEX)?;
+    let relation = child(&node, SyntaxKind::TABLE_RELATION_NAME)?;
+    let mut tail = String::new();
+    for part in node.children_with_tokens() {
+        if part.text_range().start() < relation.text_range().end() {
+            continue;
+        }
+        match part {
+            SyntaxElement::Token(token) => tail.push_str(token.text()),
+            SyntaxElement::Node(part)
+                if matches!(
+                    part.kind(),
+                    SyntaxKind::PARTITION_ITEM_LIST
+                        | SyntaxKind::INDEX_INCLUDE_CLAUSE
+                        | SyntaxKind::WHERE_CLAUSE
+                ) =>
+            {
+                tail.push_str(
+                    &Expression::from_node(&part)
+                        .replaced(|column| if column == from { to.to_string() } else { column.to_string() }),
+                );
+            }
+            SyntaxElement::Node(part) => tail.push_str(&part.text().to_string()),
+        }
+    }
+    Some(tail.trim().to_owned())
+}
+
+fn update(node: &SyntaxNode) -> Option<StatementKind> {
+    let relation = child(node, SyntaxKind::RELATION_NAME)?;
+    let alias = child(node, SyntaxKind::OPTIONAL_AS_ALIAS)
+        .and_then(|alias| child(&alias, SyntaxKind::TABLE_ALIAS))
+        .and_then(|alias| ident(&alias));
+    let unusual = if has(node, SyntaxKind::FROM_CLAUSE) {
+        Some("UPDATE … FROM another table")
+    } else if has(node, SyntaxKind::WITH_CLAUSE) {
+        Some("UPDATE with a WITH clause")
+    } else if has(node, SyntaxKind::RETURNING_CLAUSE) {
+        Some("UPDATE … RETURNING")
+    } else if has(node, SyntaxKind::WHERE_CURRENT_OF) || has(node, SyntaxKind::FOR_PORTION_OF) {
+        Some("this form of UPDATE")
+    } else {
+        None
+    };
+    let list = child(&child(node, SyntaxKind::SET_CLAUSE)?, SyntaxKind::SET_COLUMN_LIST)?;
+    let mut sets = Vec::new();
+    for set in list.children() {
+        let columns: Vec<SyntaxNode> =
+            set.descendants().filter(|part| part.kind() == SyntaxKind::COLUMN_TARGET).collect();
+        let values: Vec<SyntaxNode> =
+            set.descendants().filter(|part| part.kind() == SyntaxKind::SET_EXPR).collect();
+        for (at, column) in columns.iter().enumerate() {
+            let value = match values.get(at) {
+                Some(value) if values.len() == columns.len() => set_value(value),
+                _ => SetValue::Unusual,
+            };
+            let simple = column.children().count() == 1;
+            let column = ident(&child(column, SyntaxKind::COLUMN_NAME_REF)?)?;
+            let value = if simple { value } else { SetValue::Unusual };
+            sets.push(SetColumn { column, span: span(set.text_range()), value });
+        }
+    }
+    let condition = child(node, SyntaxKind::WHERE_CLAUSE)
+        .and_then(|clause| clause.children().next())
+        .map(|expression| Expression::from_node(&expression));
+    Some(StatementKind::Update { table: name(&relation)?, alias, sets, condition, unusual })
+}
+
+fn set_value(node: &SyntaxNode) -> SetValue {
+    match node.children().next() {
+        Some(expression) => SetValue::Expression(Expression::from_node(&expression)),
+        None if has_token(node, SyntaxKind::DEFAULT_KW) => SetValue::Default,
+        None => SetValue::Unusual,
+    }
+}
+
+fn insert(node: &SyntaxNode) -> Option<StatementKind> {
+    let plain = has(node, SyntaxKind::VALUES) || has(node, SyntaxKind::DEFAULT_VALUES);
+    let unusual = has(node, SyntaxKind::WITH_CLAUSE) || has(node, SyntaxKind::RETURNING_CLAUSE);
+    (plain && !unusual).then_some(())?;
+    Some(StatementKind::InsertValues { table: name_in(node, SyntaxKind::RELATION_NAME_REF)? })
+}

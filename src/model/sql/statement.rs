@@ -1,0 +1,181 @@
+//! The statements of a migration, as far as the planner knows them.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::expression::Expression;
+use crate::model::directive::Placed;
+use crate::words::ident::Ident;
+
+/// One statement of a file.
+#[derive(Debug, Clone)]
+pub(crate) struct Statement {
+    /// Bytes in the canonical text, without the semicolon.
+    pub(crate) span: Range<usize>,
+    /// As written, without the semicolon.
+    pub(crate) text: String,
+    pub(crate) kind: StatementKind,
+    pub(crate) directives: Vec<Placed>,
+    /// Every identifier in it, folded: what it could depend on by name.
+    pub(crate) words: BTreeSet<String>,
+}
+
+/// A name as written: one part, or schema and name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Name {
+    pub(crate) schema: Option<Ident>,
+    pub(crate) name: Ident,
+    pub(crate) span: Range<usize>,
+}
+
+/// What a statement does.
+#[derive(Debug, Clone)]
+pub(crate) enum StatementKind {
+    Begin,
+    Commit,
+    AlterTable {
+        table: Name,
+        if_exists: bool,
+        actions: Vec<(Range<usize>, Action)>,
+    },
+    CreateTable {
+        name: Name,
+        if_not_exists: bool,
+        columns: Vec<NewColumn>,
+        special: Option<&'static str>,
+    },
+    CreateIndex(CreateIndex),
+    Update {
+        table: Name,
+        alias: Option<Ident>,
+        sets: Vec<SetColumn>,
+        condition: Option<Expression>,
+        unusual: Option<&'static str>,
+    },
+    InsertValues {
+        table: Name,
+    },
+    /// A new object of its own: `CREATE TYPE`, `VIEW` and so on.
+    CreateObject {
+        kind: ObjectKind,
+        name: Option<Name>,
+        or_replace: bool,
+        if_not_exists: bool,
+    },
+    AddEnumValue,
+    /// `COMMENT`, or `GRANT`.
+    Describe(&'static str),
+    /// Anything else, by the name people know it under.
+    Other(String),
+}
+
+/// The kinds of object that a migration can create besides tables and indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ObjectKind {
+    Type,
+    Domain,
+    Sequence,
+    Schema,
+    Extension,
+    Function,
+    View,
+}
+
+impl ObjectKind {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Type => "type",
+            Self::Domain => "domain",
+            Self::Sequence => "sequence",
+            Self::Schema => "schema",
+            Self::Extension => "extension",
+            Self::Function => "function",
+            Self::View => "view",
+        }
+    }
+}
+
+/// One subcommand of ALTER TABLE.
+#[derive(Debug, Clone)]
+pub(crate) enum Action {
+    AddColumn {
+        column: NewColumn,
+        if_not_exists: bool,
+    },
+    DropColumn {
+        column: Ident,
+        if_exists: bool,
+        cascade: bool,
+    },
+    RenameColumn {
+        from: Ident,
+        to: Ident,
+    },
+    SetDefault {
+        column: Ident,
+        default: Expression,
+    },
+    SetNotNull {
+        column: Ident,
+    },
+    /// Any other, by the name people know it under.
+    Other(String),
+}
+
+/// A column that is added.
+#[derive(Debug, Clone)]
+pub(crate) struct NewColumn {
+    pub(crate) name: Ident,
+    /// The type as written.
+    pub(crate) type_sql: String,
+    /// ` COLLATE …` as written, or nothing.
+    pub(crate) collation: String,
+    pub(crate) not_null: bool,
+    pub(crate) default: Option<ColumnDefault>,
+    /// A constraint beyond NOT NULL and DEFAULT, by name.
+    pub(crate) other: Option<String>,
+}
+
+/// A column's default.
+#[derive(Debug, Clone)]
+pub(crate) struct ColumnDefault {
+    pub(crate) expression: Expression,
+}
+
+/// `column = value` of an UPDATE.
+#[derive(Debug, Clone)]
+pub(crate) struct SetColumn {
+    pub(crate) column: Ident,
+    pub(crate) span: Range<usize>,
+    pub(crate) value: SetValue,
+}
+
+/// The right-hand side of an assignment.
+#[derive(Debug, Clone)]
+pub(crate) enum SetValue {
+    Expression(Expression),
+    Default,
+    /// A row or a query.
+    Unusual,
+}
+
+/// `CREATE INDEX`.
+#[derive(Debug, Clone)]
+pub(crate) struct CreateIndex {
+    pub(crate) name: Option<Name>,
+    pub(crate) if_not_exists: bool,
+    pub(crate) unique: bool,
+    pub(crate) table: Name,
+    pub(crate) only: bool,
+    pub(crate) tail: IndexTail,
+}
+
+/// Everything of an index from `USING` or the opening parenthesis on.
+#[derive(Debug, Clone)]
+pub(crate) struct IndexTail {
+    pub(crate) text: String,
+    /// The columns it names anywhere.
+    pub(crate) columns: BTreeSet<Ident>,
+    /// The key columns, `None` where one is an expression: for the name `PostgreSQL` would choose.
+    pub(crate) key: Vec<Option<Ident>>,
+}

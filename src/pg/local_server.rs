@@ -1,0 +1,208 @@
+//! A throwaway `PostgreSQL` from binaries on this machine: for the demo and for tests.
+//!
+//! The server belongs to a small shell whose standard input we hold: when this process ends, however it ends, the
+//! shell reads the end of it, stops the server and removes its folder.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::unistd::{Uid, User};
+
+/// How long the server may take to accept connections.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalServerError {
+    /// No binaries were found.
+    #[error(
+        "no PostgreSQL server binaries on this machine (looked in $PG_BINDIR, pg_config --bindir, PATH and the usual folders)"
+    )]
+    NoBinaries,
+    /// The process runs as root and found nobody to run the server as.
+    #[error("PostgreSQL does not run as root, and there is neither a user `postgres` nor `nobody`")]
+    NoUser,
+    /// A file or a program failed.
+    #[error("cannot {what}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A program of the server failed; the text is its last words.
+    #[error("{what} failed: {log}")]
+    Failed {
+        /// What was tried.
+        what: String,
+        /// The end of its log.
+        log: String,
+    },
+}
+
+/// A running server. Dropping it stops it and removes its data.
+#[derive(Debug)]
+pub struct LocalServer {
+    keeper: Child,
+    port: u16,
+    password: String,
+    /// What the server was started as, for one line to the user.
+    pub described: String,
+}
+
+impl LocalServer {
+    /// Starts a server with `settings` (`name=value`) in a folder of its own.
+    ///
+    /// # Errors
+    /// Missing binaries, or a server that does not start, with the end of its log.
+    pub fn start(settings: &[&str]) -> Result<Self, LocalServerError> {
+        let binaries = find_binaries().ok_or(LocalServerError::NoBinaries)?;
+        let user = if Uid::effective().is_root() {
+            Some(unprivileged().ok_or(LocalServerError::NoUser)?)
+        } else {
+            None
+        };
+        let io = |what: &str| {
+            let what = what.to_owned();
+            move |source| LocalServerError::Io { what, source }
+        };
+        let folder =
+            tempfile::Builder::new().prefix("pontoon-pg-").tempdir().map_err(io("make a folder"))?.keep();
+        let password: String = std::iter::repeat_with(fastrand::alphanumeric).take(20).collect();
+        let password_file = folder.join("password");
+        fs::write(&password_file, &password).map_err(io("write the password file"))?;
+        for path in [&folder, &password_file] {
+            let mode = if path.is_dir() { 0o700 } else { 0o600 };
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io("set permissions"))?;
+            if let Some(user) = &user {
+                chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+                    .map_err(io("hand the folder over"))?;
+            }
+        }
+        let as_user = |program: &Path| {
+            let mut command = Command::new(program);
+            command.current_dir(&folder).env("LC_ALL", "C").stdin(Stdio::null());
+            if let Some(user) = &user {
+                command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+            }
+            command
+        };
+        let data = folder.join("data");
+        let initdb = as_user(&binaries.join("initdb"))
+            .arg("--pgdata")
+            .arg(&data)
+            .args([
+                "--username=postgres",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+            ])
+            .arg(format!("--pwfile={}", password_file.display()))
+            .output()
+            .map_err(io("run initdb"))?;
+        if !initdb.status.success() {
+            return Err(LocalServerError::Failed {
+                what: "initdb".to_owned(),
+                log: String::from_utf8_lossy(&initdb.stderr).into_owned(),
+            });
+        }
+        let port = free_port().map_err(io("find a free port"))?;
+        let log = folder.join("log");
+        // The keeper: starts the server, waits for the end of its input, stops the server, cleans up.
+        let script = r#"log=$1; folder=$2; shift 2; "$@" >"$log" 2>&1 & server=$!; cat >/dev/null; kill -INT $server; wait $server; rm -rf "$folder""#;
+        let mut command = as_user(Path::new("/bin/sh"));
+        command
+            .args(["-c", script, "keeper"])
+            .arg(&log)
+            .arg(&folder)
+            .arg(binaries.join("postgres"))
+            .arg("-D")
+            .arg(&data)
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off"])
+            .args(["-c", &format!("port={port}")]);
+        for setting in settings {
+            command.args(["-c", setting]);
+        }
+        // A group of its own: Ctrl-C in the terminal is for us, not for the server.
+        let keeper =
+            command.stdin(Stdio::piped()).process_group(0).spawn().map_err(io("start the server"))?;
+        let described = format!("{} on port {port}", binaries.display());
+        let server = Self { keeper, port, password, described };
+        server.wait_until_ready(&log)?;
+        Ok(server)
+    }
+
+    fn wait_until_ready(&self, log: &Path) -> Result<(), LocalServerError> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            let text = fs::read_to_string(log).unwrap_or_default();
+            if text.contains("database system is ready to accept connections") {
+                return Ok(());
+            }
+            if text.contains("database system is shut down")
+                || text.contains("FATAL")
+                || Instant::now() > deadline
+            {
+                return Err(LocalServerError::Failed { what: "starting the server".to_owned(), log: text });
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The URL of a database on this server, as its superuser.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres:{}@127.0.0.1:{}/{database}?sslmode=disable", self.password, self.port)
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for LocalServer {
+    fn drop(&mut self) {
+        // Closing the keeper's input is the signal; the flush only makes the order plain.
+        if let Some(mut input) = self.keeper.stdin.take() {
+            let _ = input.flush();
+        }
+        let _ = self.keeper.wait();
+    }
+}
+
+/// The folder that holds `postgres` and `initdb`.
+fn find_binaries() -> Option<PathBuf> {
+    let named = std::env::var_os("PG_BINDIR").map(PathBuf::from);
+    let configured = Command::new("pg_config").arg("--bindir").output().ok();
+    let configured = configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    let path: Vec<PathBuf> =
+        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    let mut versioned: Vec<PathBuf> =
+        ["/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt"]
+            .iter()
+            .filter_map(|folder| fs::read_dir(folder).ok())
+            .flat_map(|entries| entries.filter_map(Result::ok).map(|entry| entry.path().join("bin")))
+            .collect();
+    versioned.sort();
+    versioned.reverse();
+    named
+        .into_iter()
+        .chain(configured)
+        .chain(path)
+        .chain(versioned)
+        .find(|folder| folder.join("postgres").is_file() && folder.join("initdb").is_file())
+}
+
+fn unprivileged() -> Option<User> {
+    ["postgres", "nobody"].iter().find_map(|name| User::from_name(name).ok().flatten())
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

@@ -1,0 +1,12 @@
+//! Floor 3: `PostgreSQL`. Only the modules here name sqlx, and only [`session`] hands it text.
+
+pub(crate) mod catalog;
+pub(crate) mod error;
+pub(crate) mod install;
+pub(crate) mod lease;
+pub(crate) mod ledger;
+pub mod local_server;
+pub(crate) mod locks;
+pub(crate) mod registry;
+pub(crate) mod session;
+pub(crate) mod statements;

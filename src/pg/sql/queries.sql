@@ -1,0 +1,301 @@
+-- Every query on the ledger, by name. A test prepares each of them on a real server.
+
+-- name: server
+-- Purpose: what kind of server this is, before anything is written.
+SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS in_recovery,
+       current_setting('server_version') AS version_text
+
+-- name: installed
+-- Purpose: whether the ledger is there. $1 the ledger's meta table, quoted.
+SELECT to_regclass($1) IS NOT NULL AS value
+
+-- name: format
+-- Purpose: the format of the ledger's tables.
+SELECT m.format AS value FROM pontoon.meta AS m
+
+-- name: lease_take
+-- Purpose: become the runner. Waits for nobody: a running step makes it fail with 55P03.
+-- Locks: FOR UPDATE on the lease. $1 holder, $2 command, $3 time to live in ms.
+UPDATE pontoon.lease AS l
+SET epoch = l.epoch + 1, holder = $1, command = $2, backend_pid = pg_backend_pid(),
+    acquired_at = clock_timestamp(), expires_at = clock_timestamp() + $3::bigint * interval '1 millisecond'
+WHERE l.only_row IN (
+    SELECT c.only_row FROM pontoon.lease AS c
+    WHERE c.holder IS NULL OR c.expires_at <= clock_timestamp()
+       -- The connection that renews it is gone, so nobody will.
+       OR NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = c.backend_pid)
+    FOR UPDATE NOWAIT)
+RETURNING l.epoch AS value
+
+-- name: lease_holder
+-- Purpose: who is the runner. Reads only.
+SELECT l.holder, l.command, extract(epoch FROM clock_timestamp() - l.acquired_at)::bigint AS held_seconds
+FROM pontoon.lease AS l WHERE l.holder IS NOT NULL AND l.expires_at > clock_timestamp()
+
+-- name: lease_renew
+-- Purpose: stay the runner. No key column changes, so it waits for no step. $1 epoch, $2 time to live in ms.
+UPDATE pontoon.lease AS l SET expires_at = clock_timestamp() + $2::bigint * interval '1 millisecond'
+WHERE l.epoch = $1 RETURNING l.epoch AS value
+
+-- name: lease_hold
+-- Purpose: the fence inside each step's transaction. No row: somebody else is the runner now. $1 epoch.
+SELECT true AS value FROM pontoon.lease AS l WHERE l.epoch = $1 FOR KEY SHARE
+
+-- name: lease_release
+-- Purpose: stop being the runner. $1 epoch.
+UPDATE pontoon.lease AS l SET holder = NULL, command = NULL, backend_pid = NULL, expires_at = NULL
+WHERE l.epoch = $1 RETURNING l.epoch AS value
+
+-- name: migrations
+-- Purpose: every migration with its state, oldest first.
+SELECT m.version, m.name, m.checksum, m.plan_hash, m.state, m.attempt, m.has_contract, m.verified,
+       m.started_at, m.expanded_at, m.ready_at, m.closed_at, m.sealed_at, m.drop_due_at, m.done_at, m.aborted_at,
+       extract(epoch FROM m.drop_due_at - clock_timestamp())::bigint AS drop_due_in_seconds,
+       m.state = 'expanding' AND NOT EXISTS (
+           SELECT FROM pontoon.step AS s WHERE (s.version, s.attempt, s.state) = (m.version, m.attempt, 'done')) AS untouched
+FROM pontoon.migration AS m ORDER BY m.version
+
+-- name: migration_stored
+-- Purpose: the plan that runs, and the shape that its last structural step left. $1 version.
+SELECT m.plan, m.fingerprint FROM pontoon.migration AS m WHERE m.version = $1
+
+-- name: migration_insert
+-- Purpose: store a plan before its first step, or the new attempt of an aborted one or of one that did nothing yet.
+-- $1 version, $2 name, $3 checksum, $4 file, $5 plan, $6 hash, $7 has contract, $8 serve expanded, $9 state.
+INSERT INTO pontoon.migration AS m (version, name, checksum, file_text, plan, plan_hash, state, has_contract, serve_expanded)
+VALUES ($1, $2, $3, $4, $5::text::json, $6, $9, $7, $8)
+ON CONFLICT (version) DO UPDATE
+SET name = excluded.name, checksum = excluded.checksum, file_text = excluded.file_text, plan = excluded.plan,
+    plan_hash = excluded.plan_hash, state = excluded.state, attempt = m.attempt + 1, has_contract = excluded.has_contract,
+    serve_expanded = excluded.serve_expanded, started_at = clock_timestamp(), expanded_at = NULL, ready_at = NULL,
+    aborted_at = NULL, verified = NULL, fingerprint = NULL
+WHERE m.state = 'aborted' OR (m.state = 'expanding' AND NOT EXISTS (
+    SELECT FROM pontoon.step AS s WHERE (s.version, s.attempt, s.state) = (m.version, m.attempt, 'done')))
+RETURNING m.attempt AS value
+
+-- name: migration_move
+-- Purpose: one transition. $1 version, $2 the state it must be in, $3 the next, $4 soak in seconds (for sealed).
+UPDATE pontoon.migration AS m
+SET state = $3,
+    expanded_at = CASE WHEN $3 = 'expanded' THEN clock_timestamp() ELSE m.expanded_at END,
+    ready_at    = CASE WHEN $3 = 'ready' AND m.ready_at IS NULL THEN clock_timestamp() ELSE m.ready_at END,
+    closed_at   = CASE WHEN $3 = 'closing' THEN clock_timestamp() ELSE m.closed_at END,
+    sealed_at   = CASE WHEN $3 = 'sealed' THEN clock_timestamp() ELSE m.sealed_at END,
+    drop_due_at = CASE WHEN $3 = 'sealed' THEN clock_timestamp() + $4::bigint * interval '1 second' ELSE m.drop_due_at END,
+    done_at     = CASE WHEN $3 = 'done' THEN clock_timestamp() ELSE m.done_at END,
+    aborted_at  = CASE WHEN $3 = 'aborted' THEN clock_timestamp() ELSE m.aborted_at END
+WHERE m.version = $1 AND m.state = $2
+RETURNING true AS value
+
+-- name: migration_verified
+-- Purpose: the result of a verification; false sticks. $1 version, $2 result.
+UPDATE pontoon.migration AS m SET verified = $2 WHERE m.version = $1 RETURNING true AS value
+
+-- name: migration_fingerprint
+-- Purpose: the shape that the last structural step left. $1 version, $2 fingerprint.
+UPDATE pontoon.migration AS m SET fingerprint = $2 WHERE m.version = $1 RETURNING true AS value
+
+-- name: highest_registered
+-- Purpose: the highest version that any instance ever served.
+SELECT max(i.schema_version) AS value FROM pontoon.instance AS i WHERE i.may_serve
+
+-- name: baseline
+-- Purpose: versions up to this one are taken for granted.
+SELECT g.baseline AS value FROM pontoon.gate AS g
+
+-- name: steps
+-- Purpose: what has run. $1 version, $2 attempt.
+SELECT s.id, s.state FROM pontoon.step AS s WHERE s.version = $1 AND s.attempt = $2
+
+-- name: step_start
+-- Purpose: intent, before the step. $1 version, $2 attempt, $3 step, $4 epoch.
+INSERT INTO pontoon.step AS s (version, attempt, id, state, epoch)
+SELECT $1, $2, $3, 'started', l.epoch FROM pontoon.lease AS l WHERE l.epoch = $4
+ON CONFLICT (version, attempt, id) DO UPDATE
+SET state = 'started', epoch = excluded.epoch, started_at = clock_timestamp(), finished_at = NULL
+RETURNING true AS value
+
+-- name: step_end
+-- Purpose: outcome, in the step's own transaction where it has one. $1 version, $2 attempt, $3 step, $4 done or undone.
+UPDATE pontoon.step AS s SET state = $4, finished_at = clock_timestamp()
+WHERE s.version = $1 AND s.attempt = $2 AND s.id = $3 RETURNING true AS value
+
+-- name: step_undone
+-- Purpose: a step taken back that may have no record yet. $1 version, $2 attempt, $3 step, $4 epoch.
+INSERT INTO pontoon.step AS s (version, attempt, id, state, epoch, finished_at)
+VALUES ($1, $2, $3, 'undone', $4, clock_timestamp())
+ON CONFLICT (version, attempt, id) DO UPDATE SET state = 'undone', epoch = excluded.epoch, finished_at = clock_timestamp()
+RETURNING true AS value
+
+-- name: job_start
+-- Purpose: freeze the set of rows: the pages the table has now that the triggers are in place.
+-- $1 version, $2 job, $3 table, quoted.
+INSERT INTO pontoon.job (version, id, relid, filenode, pages)
+SELECT $1, $2, c.oid, pg_relation_filenode(c.oid), (pg_relation_size(c.oid) + current_setting('block_size')::bigint - 1) / current_setting('block_size')::bigint
+FROM pg_class AS c WHERE c.oid = to_regclass($3)
+ON CONFLICT (version, id) DO NOTHING
+RETURNING pages AS value
+
+-- name: job_chunks
+-- Purpose: cut a job into chunks. $1 version, $2 job, $3 pages per chunk.
+INSERT INTO pontoon.chunk (version, job, first_page, end_page, next_page)
+SELECT j.version, j.id, p.page, least(p.page + $3, j.pages), p.page
+FROM pontoon.job AS j, generate_series(0, j.pages - 1, $3::bigint) AS p (page)
+WHERE j.version = $1 AND j.id = $2
+RETURNING first_page AS value
+
+-- name: job_reset
+-- Purpose: the table was rewritten, so pages mean nothing any more. $1 version, $2 job.
+DELETE FROM pontoon.job AS j WHERE j.version = $1 AND j.id = $2 RETURNING true AS value
+
+-- name: jobs_drop
+-- Purpose: forget the jobs of an aborted attempt. $1 version.
+DELETE FROM pontoon.job AS j WHERE j.version = $1 RETURNING true AS value
+
+-- name: job_filenode
+-- Purpose: whether the table is still the one that was cut into chunks. $1 version, $2 job.
+SELECT j.filenode = pg_relation_filenode(j.relid) AS value FROM pontoon.job AS j WHERE j.version = $1 AND j.id = $2
+
+-- name: job_pages
+-- Purpose: pages of a table now. $1 table, quoted.
+SELECT (pg_relation_size(to_regclass($1)) + current_setting('block_size')::bigint - 1) / current_setting('block_size')::bigint AS value
+
+-- name: job_finish
+-- Purpose: the job is through. $1 version, $2 job, $3 rows that the last sweep converted.
+UPDATE pontoon.job AS j SET finished_at = clock_timestamp(), swept = $3 WHERE j.version = $1 AND j.id = $2 RETURNING true AS value
+
+-- name: chunk_claim
+-- Purpose: a chunk with pages left that nobody else works on. The row lock is the claim.
+-- $1 version, $2 job.
+SELECT c.first_page, c.next_page, c.end_page FROM pontoon.chunk AS c
+WHERE c.version = $1 AND c.job = $2 AND c.next_page < c.end_page
+  AND EXISTS (SELECT FROM pontoon.migration AS m WHERE m.version = $1 AND m.state = 'backfilling')
+ORDER BY c.first_page LIMIT 1 FOR UPDATE SKIP LOCKED
+
+-- name: chunk_advance
+-- Purpose: the marker that commits with its data. $1 version, $2 job, $3 chunk, $4 next page, $5 rows converted.
+UPDATE pontoon.chunk AS c SET next_page = $4, converted = c.converted + $5
+WHERE c.version = $1 AND c.job = $2 AND c.first_page = $3 RETURNING true AS value
+
+-- name: chunks_left
+-- Purpose: whether a job has pages left, locked ones included. $1 version, $2 job.
+SELECT count(*) AS value FROM pontoon.chunk AS c WHERE c.version = $1 AND c.job = $2 AND c.next_page < c.end_page
+
+-- name: progress
+-- Purpose: how far each job is, in pages and rows. $1 version.
+SELECT j.id, j.pages, coalesce(sum(c.next_page - c.first_page), 0)::bigint AS pages_done,
+       coalesce(sum(c.converted), 0)::bigint AS converted, j.swept, j.finished_at IS NOT NULL AS finished,
+       extract(epoch FROM clock_timestamp() - j.started_at)::float8 AS seconds
+FROM pontoon.job AS j LEFT JOIN pontoon.chunk AS c ON (c.version, c.job) = (j.version, j.id)
+WHERE j.version = $1 GROUP BY j.version, j.id ORDER BY j.id
+
+-- name: gate_lock
+-- Purpose: keep registrations out while contract or abort decides.
+-- Locks: FOR UPDATE on the gate.
+SELECT true AS value FROM pontoon.gate AS g FOR UPDATE
+
+-- name: gate_facts
+-- Purpose: everything the gate looks at. $1 version, $2 tables, $3 quiet time in seconds, $4 applications.
+SELECT
+    coalesce((
+        SELECT jsonb_agg(jsonb_build_object(
+            'app', i.app, 'instance', i.instance, 'schema_version', i.schema_version, 'role', i.role,
+            'seen_seconds_ago', extract(epoch FROM clock_timestamp() - i.last_seen)::bigint,
+            'grace_seconds_left', 0, 'names_it', $1 = ANY (i.still_uses)) ORDER BY i.app, i.instance)
+        FROM pontoon.instance AS i
+        WHERE i.deregistered_at IS NULL AND i.expires_at > clock_timestamp()
+          AND (i.schema_version < $1 OR $1 = ANY (i.still_uses))), '[]') AS live,
+    coalesce((
+        SELECT jsonb_agg(jsonb_build_object(
+            'app', i.app, 'instance', i.instance, 'schema_version', i.schema_version, 'role', i.role,
+            'seen_seconds_ago', extract(epoch FROM clock_timestamp() - i.last_seen)::bigint,
+            'grace_seconds_left', extract(epoch FROM i.expires_at + greatest(3 * i.ttl, interval '60 s') - clock_timestamp())::bigint,
+            'names_it', $1 = ANY (i.still_uses)) ORDER BY i.app, i.instance)
+        FROM pontoon.instance AS i
+        WHERE i.deregistered_at IS NULL AND i.expires_at <= clock_timestamp()
+          AND clock_timestamp() < i.expires_at + greatest(3 * i.ttl, interval '60 s')
+          AND (i.schema_version < $1 OR $1 = ANY (i.still_uses))), '[]') AS expired,
+    (SELECT count(*) FROM pontoon.instance AS i
+     WHERE i.schema_version >= $1 AND i.last_seen >= m.expanded_at) AS new_seen,
+    coalesce((
+        SELECT jsonb_agg(a.app ORDER BY a.app) FROM unnest($4::text[]) AS a (app)
+        WHERE NOT EXISTS (SELECT FROM pontoon.instance AS i
+                          WHERE i.app = a.app AND i.schema_version >= $1 AND i.last_seen >= m.expanded_at)), '[]') AS missing_apps,
+    coalesce((
+        SELECT jsonb_agg(to_jsonb(w)) FROM (
+            SELECT o.role, o.application, host(o.address) AS address,
+                   extract(epoch FROM clock_timestamp() - max(o.at))::bigint AS seconds_ago
+            FROM pontoon.old_write AS o
+            WHERE o.version = $1 AND o.at > clock_timestamp() - $3::bigint * interval '1 second'
+            GROUP BY o.role, o.application, o.address ORDER BY max(o.at) DESC LIMIT 10) AS w), '[]') AS old_writes,
+    coalesce((
+        SELECT jsonb_agg(DISTINCT jsonb_build_object(
+            'pid', a.pid, 'application', coalesce(a.application_name, ''), 'role', coalesce(a.usename, ''),
+            'age_seconds', extract(epoch FROM clock_timestamp() - a.xact_start)::bigint, 'prepared', NULL))
+        FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+        WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid()
+          AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+          AND l.relation IN (SELECT to_regclass(t.name) FROM unnest($2::text[]) AS t (name))
+          AND coalesce(a.backend_type, 'client backend') = 'client backend'
+          AND (a.xact_start IS NULL OR a.xact_start < clock_timestamp() - $3::bigint * interval '1 second')), '[]')
+    || coalesce((
+        SELECT jsonb_agg(DISTINCT jsonb_build_object(
+            'pid', NULL, 'application', '', 'role', p.owner, 'age_seconds', NULL, 'prepared', p.gid))
+        FROM pg_locks AS l JOIN pg_prepared_xacts AS p ON l.virtualtransaction = '-1/' || p.transaction::text
+        WHERE l.locktype = 'relation' AND l.pid IS NULL
+          AND l.relation IN (SELECT to_regclass(t.name) FROM unnest($2::text[]) AS t (name))), '[]') AS sessions,
+    coalesce(m.verified, false) AS verified
+FROM pontoon.migration AS m WHERE m.version = $1
+
+-- name: serving_instances
+-- Purpose: who needs the new schema, for abort. $1 version.
+SELECT i.app, i.instance, i.schema_version, i.role, false AS names_it, 0 AS grace_seconds_left,
+       extract(epoch FROM clock_timestamp() - i.last_seen)::bigint AS seen_seconds_ago
+FROM pontoon.instance AS i
+WHERE i.deregistered_at IS NULL AND i.expires_at > clock_timestamp() AND i.schema_version >= $1 AND i.may_serve
+ORDER BY i.app, i.instance
+
+-- name: instances
+-- Purpose: the registry, for people.
+SELECT i.app, i.instance, i.schema_version, i.still_uses, i.may_serve, i.role, i.application_name,
+       host(i.address) AS address, extract(epoch FROM clock_timestamp() - i.last_seen)::bigint AS seen_seconds_ago,
+       CASE WHEN i.deregistered_at IS NOT NULL THEN 'left'
+            WHEN i.expires_at > clock_timestamp() THEN 'live'
+            WHEN clock_timestamp() < i.expires_at + greatest(3 * i.ttl, interval '60 s') THEN 'expired'
+            ELSE 'gone' END AS state
+FROM pontoon.instance AS i ORDER BY i.app, i.instance
+
+-- name: recently_registered
+-- Purpose: whether anybody serves from this database.
+SELECT count(*) AS value FROM pontoon.instance AS i WHERE i.last_seen > clock_timestamp() - interval '24 hours'
+
+-- name: event
+-- Purpose: the audit trail. $1 version, $2 what, $3 detail.
+INSERT INTO pontoon.event (version, what, detail) VALUES ($1, $2, $3) RETURNING id AS value
+
+-- name: blockers
+-- Purpose: who holds locks on tables, oldest transaction first. $1 tables.
+SELECT a.pid, coalesce(a.application_name, '') AS application, coalesce(a.usename, '') AS role,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS age_seconds, left(a.query, 80) AS query
+FROM pg_stat_activity AS a
+WHERE a.pid <> pg_backend_pid() AND a.pid IN (
+    SELECT l.pid FROM pg_locks AS l
+    WHERE l.locktype = 'relation' AND l.granted
+      AND l.relation IN (SELECT to_regclass(t.name) FROM unnest($1::text[]) AS t (name)))
+ORDER BY a.xact_start NULLS LAST LIMIT 3
+
+-- name: waits_for
+-- Purpose: whom a running statement waits for. $1 pid of our own backend.
+SELECT a.pid, coalesce(a.application_name, '') AS application, coalesce(a.usename, '') AS role,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS age_seconds, left(a.query, 80) AS query
+FROM pg_stat_activity AS a WHERE a.pid = ANY (pg_blocking_pids($1::int)) ORDER BY a.xact_start NULLS LAST LIMIT 3
+
+-- name: backend_gone
+-- Purpose: whether a backend has ended, so that what it left undone is undone. $1 pid.
+SELECT NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = $1::int) AS value
+
+-- name: key_columns
+-- Purpose: the columns of the primary key, to name a row. $1 table, quoted.
+SELECT quote_ident(a.attname) AS name
+FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+WHERE i.indrelid = to_regclass($1) AND i.indisprimary ORDER BY array_position(i.indkey::int2[], a.attnum)

@@ -1,0 +1,44 @@
+//! The named queries of `sql/queries.sql`, with the ledger's schema in place.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use crate::words::ident::Ident;
+
+const QUERIES: &str = include_str!("sql/queries.sql");
+
+static BY_NAME: LazyLock<BTreeMap<&'static str, &'static str>> = LazyLock::new(|| {
+    QUERIES.split("\n-- name: ").skip(1).filter_map(|section| section.split_once('\n')).collect()
+});
+
+/// Puts the ledger's schema where the text says `pontoon.`, the only schema name that the `.sql` files use for it.
+pub(crate) fn in_schema(sql: &str, ledger: &Ident) -> String {
+    sql.replace("SCHEMA IF NOT EXISTS pontoon;", &format!("SCHEMA IF NOT EXISTS {ledger};"))
+        .replace("SCHEMA pontoon ", &format!("SCHEMA {ledger} "))
+        .replace("pontoon.", &format!("{ledger}."))
+}
+
+/// A named query. A name that is missing gives a text that no server accepts; a test looks up every name in use.
+pub(crate) fn query(name: &str, ledger: &Ident) -> String {
+    in_schema(BY_NAME.get(name).copied().unwrap_or("there is no query of that name"), ledger)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_query_in_use_exists_and_every_query_is_used() {
+        let source = ["ledger.rs", "lease.rs", "locks.rs", "registry.rs", "install.rs"]
+            .map(|file| {
+                std::fs::read_to_string(format!("{}/src/pg/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+            })
+            .join("\n");
+        let mut used: Vec<&str> =
+            source.split("query(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        used.sort_unstable();
+        used.dedup();
+        let known: Vec<&str> = BY_NAME.keys().copied().collect();
+        assert_eq!(used, known);
+    }
+}

@@ -1,0 +1,166 @@
+//! Every kind of change on its four journeys, under old and new code that writes all the time: complete, abort, run
+//! twice; the fourth, crash and resume, is in `crash.rs`.
+
+use super::support::kinds::{KINDS, Kind};
+use super::support::shape::{leftovers, shape};
+use super::support::traffic::Writer;
+use super::support::{Database, Project};
+
+async fn project(kind: &Kind) -> Project {
+    Project::new(kind.setup, &[("0007_change.sql", kind.migration)]).await
+}
+
+/// The shape and the data that the plain SQL gives.
+pub(crate) async fn plain(kind: &Kind) -> (String, String) {
+    let database = Database::new().await;
+    database.run(kind.setup).await;
+    database.run(kind.migration).await;
+    let mut connection = database.connect().await;
+    (shape(&mut connection).await, old_rows(&database).await)
+}
+
+/// The rows that were there before any traffic, columns in the order of their names, without what is random.
+pub(crate) async fn old_rows(database: &Database) -> String {
+    database
+        .text(
+            "SELECT string_agg((SELECT string_agg(format('%s=%s', key, value), ' ' ORDER BY key) FROM jsonb_each_text(to_jsonb(u) - 'token')), E'\\n' ORDER BY u.id)
+             FROM users AS u WHERE id <= 3000",
+        )
+        .await
+}
+
+async fn complete(kind: &'static Kind) {
+    let project = project(kind).await;
+    let url = &project.database.url;
+    let old = Writer::start(url, &kind.old, 0);
+    old.progress(10).await;
+    project.migrate(&["expand"]).await.expect(0);
+    let new = Writer::start(url, &kind.new, 1);
+    old.progress(20).await;
+    project.migrate(&["backfill", "--workers", "2"]).await.expect(0);
+    project.register("web-1", "7").await;
+    new.progress(20).await;
+    // Both versions have been right all along, and see each other's rows.
+    let old = old.stop().await;
+    old.expect_no_errors("old code");
+    new.progress(20).await;
+    let mut contract = project.migrate(&["contract"]).await;
+    contract.expect(0);
+    new.progress(20).await;
+    if contract.stdout.contains("sealed") {
+        // A reopen brings back current data.
+        project.migrate(&["reopen", "7", "--accept-nulls"]).await.expect(0);
+        let wrong = old.wrong(url, &kind.old).await;
+        assert!(
+            wrong.is_empty(),
+            "{}: {} of {} rows of old code are wrong after reopen: {}",
+            kind.name,
+            wrong.len(),
+            old.rows.len(),
+            wrong[0]
+        );
+        new.progress(20).await;
+        contract = project.migrate(&["contract", "--soak", "0s"]).await;
+        contract.expect(0);
+    }
+    contract.says("0007 is done");
+    new.progress(20).await;
+    let new = new.stop().await;
+    new.expect_no_errors("new code");
+    let wrong = new.wrong(url, &kind.new).await;
+    assert!(
+        wrong.is_empty(),
+        "{}: {} of {} rows of new code are wrong: {}",
+        kind.name,
+        wrong.len(),
+        new.rows.len(),
+        wrong[0]
+    );
+    let mut connection = project.database.connect().await;
+    assert_eq!(
+        shape(&mut connection).await,
+        plain(kind).await.0,
+        "{}: not the shape that the plain SQL gives",
+        kind.name
+    );
+    assert_eq!(leftovers(&mut connection).await, "", "{}", kind.name);
+}
+
+async fn abort(kind: &'static Kind) {
+    let project = project(kind).await;
+    let url = &project.database.url;
+    let mut connection = project.database.connect().await;
+    let before = shape(&mut connection).await;
+    let old = Writer::start(url, &kind.old, 0);
+    project.migrate(&["expand"]).await.expect(0);
+    let new = Writer::start(url, &kind.new, 1);
+    new.progress(40).await;
+    project.migrate(&["backfill"]).await.expect(0);
+    new.progress(20).await;
+    let new = new.stop().await;
+    new.expect_no_errors("new code");
+    if kind.abort_discards {
+        project.migrate(&["abort", "7"]).await.expect(4).says("would throw data away");
+    }
+    project.migrate(&["abort", "7", "--discard-new-data"]).await.expect(0);
+    old.progress(20).await;
+    let old = old.stop().await;
+    old.expect_no_errors("old code");
+    let wrong = old.wrong(url, &kind.old).await;
+    assert!(wrong.is_empty(), "{}: {} rows of old code are wrong: {}", kind.name, wrong.len(), wrong[0]);
+    let after = shape(&mut connection).await;
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (before, after) = (lines(&before), lines(&after));
+    let new_lines: Vec<&String> = after
+        .iter()
+        .filter(|line| !before.contains(line) && !kind.abort_leaves.iter().any(|left| line.starts_with(left)))
+        .collect();
+    assert_eq!(new_lines, [""; 0], "{}: abort leaves something", kind.name);
+    if kind.abort_leaves.is_empty() {
+        assert_eq!(after, before, "{}", kind.name);
+    }
+    assert_eq!(leftovers(&mut connection).await, "", "{}", kind.name);
+}
+
+/// Every command twice; the second time there is nothing to do.
+async fn twice(kind: &'static Kind) {
+    let project = project(kind).await;
+    for command in [&["expand"][..], &["backfill"]] {
+        project.migrate(command).await.expect(0);
+        project.migrate(command).await.expect(0).says("nothing to");
+    }
+    project.register("web-1", "7").await;
+    project.migrate(&["contract"]).await.expect(0);
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+    project.migrate(&["contract"]).await.expect(0).says("nothing to contract");
+    project.migrate(&["expand"]).await.expect(0).says("nothing to expand");
+    let mut connection = project.database.connect().await;
+    let (plain_shape, plain_rows) = plain(kind).await;
+    assert_eq!(shape(&mut connection).await, plain_shape, "{}", kind.name);
+    assert_eq!(
+        old_rows(&project.database).await,
+        plain_rows,
+        "{}: not the data that the plain SQL gives",
+        kind.name
+    );
+}
+
+/// Runs one journey for every kind, two at a time.
+macro_rules! journey {
+    ($name:ident, $journey:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let mut done = 0;
+            for kind in KINDS {
+                println!("{}: {}", stringify!($name), kind.name);
+                $journey(kind).await;
+                done += 1;
+            }
+            assert_eq!(done, 12, "a kind was added or lost: adjust the number");
+        }
+    };
+}
+
+journey!(every_kind_completes_under_traffic, complete);
+journey!(every_kind_aborts_under_traffic, abort);
+journey!(every_command_twice_is_like_once, twice);

@@ -1,0 +1,60 @@
+//! A database's shape as text: what a schema dump would hold, read from the catalog. Columns are in the order of their
+//! names, which is the one thing that a migration cannot always keep.
+
+use sqlx::postgres::PgConnection;
+
+use super::text;
+
+const SHAPE: &str = "
+SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
+    SELECT format('column %s.%s %s%s default %s identity %s generated %s acl %s comment %s stats %s', c.oid::regclass, a.attname,
+                  format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN ' not null' END,
+                  pg_get_expr(d.adbin, d.adrelid), a.attidentity, a.attgenerated, a.attacl, col_description(c.oid, a.attnum), a.attstattarget) AS line
+    FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    LEFT JOIN pg_attrdef AS d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
+    WHERE c.relkind IN ('r', 'v', 'p') AND c.relnamespace = ANY (ARRAY(SELECT oid FROM mine))
+    UNION ALL
+    SELECT format('constraint %s on %s: %s valid %s', k.conname, k.conrelid::regclass, pg_get_constraintdef(k.oid), k.convalidated)
+    FROM pg_constraint AS k WHERE k.connamespace = ANY (ARRAY(SELECT oid FROM mine))
+    UNION ALL
+    SELECT format('index %s valid %s', pg_get_indexdef(i.indexrelid), i.indisvalid)
+    FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid WHERE c.relnamespace = ANY (ARRAY(SELECT oid FROM mine))
+    UNION ALL
+    SELECT format('trigger %s', pg_get_triggerdef(t.oid)) FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
+    WHERE NOT t.tgisinternal AND c.relnamespace = ANY (ARRAY(SELECT oid FROM mine))
+    UNION ALL
+    SELECT format('function %s', pg_get_functiondef(p.oid)) FROM pg_proc AS p WHERE p.pronamespace = ANY (ARRAY(SELECT oid FROM mine))
+    UNION ALL
+    SELECT format('relation %s kind %s acl %s comment %s rls %s', c.oid::regclass, c.relkind, c.relacl, obj_description(c.oid, 'pg_class'), c.relrowsecurity)
+    FROM pg_class AS c WHERE c.relnamespace = ANY (ARRAY(SELECT oid FROM mine)) AND c.relkind <> 'i'
+    UNION ALL
+    SELECT format('view %s: %s', c.oid::regclass, pg_get_viewdef(c.oid)) FROM pg_class AS c
+    WHERE c.relkind = 'v' AND c.relnamespace = ANY (ARRAY(SELECT oid FROM mine))
+    UNION ALL
+    SELECT format('type %s %s', t.oid::regtype, t.typtype) FROM pg_type AS t WHERE t.typnamespace = ANY (ARRAY(SELECT oid FROM mine))
+    UNION ALL
+    SELECT format('label %s of %s', e.enumlabel, e.enumtypid::regtype) FROM pg_enum AS e
+    UNION ALL
+    SELECT format('policy %s on %s: %s', p.polname, p.polrelid::regclass, pg_get_expr(p.polqual, p.polrelid)) FROM pg_policy AS p
+    UNION ALL
+    SELECT format('statistics %s', pg_get_statisticsobjdef(s.oid)) FROM pg_statistic_ext AS s
+    UNION ALL
+    SELECT format('schema %s', nspname) FROM mine
+) AS lines";
+
+/// The shape of everything outside the ledger.
+pub(crate) async fn shape(connection: &mut PgConnection) -> String {
+    let mine = "WITH mine AS (SELECT oid, nspname FROM pg_namespace
+                WHERE nspname NOT LIKE 'pg\\_%' AND nspname NOT IN ('information_schema', 'pontoon')) ";
+    text(connection, &format!("{mine}{SHAPE}")).await
+}
+
+/// What is left in the ledger's schema that does not belong to it: functions of mappings.
+pub(crate) async fn leftovers(connection: &mut PgConnection) -> String {
+    text(
+        connection,
+        "SELECT string_agg(p.oid::regprocedure::text, ' ') FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+         WHERE n.nspname = 'pontoon' AND p.proname ~ '^m[0-9]+_'",
+    )
+    .await
+}

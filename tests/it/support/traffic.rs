@@ -1,0 +1,133 @@
+//! Writers that go on all the time, never retry, and account for every write that was acknowledged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::kinds::Code;
+use super::{connect, text, try_run};
+
+/// What a writer knows must be in the database, and what went wrong.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    /// Key and value of each row whose last write was acknowledged.
+    pub(crate) rows: BTreeMap<u64, u64>,
+    pub(crate) writes: u64,
+    pub(crate) errors: Vec<String>,
+    pub(crate) slowest: Duration,
+}
+
+/// A writer at work.
+pub(crate) struct Writer {
+    stop: Arc<AtomicBool>,
+    pub(crate) writes: Arc<AtomicU64>,
+    task: tokio::task::JoinHandle<Account>,
+}
+
+impl Writer {
+    /// Starts a writer of one version of the code; `number` gives it keys of its own.
+    pub(crate) fn start(url: &str, code: &'static Code, number: u64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let writes = Arc::new(AtomicU64::new(0));
+        let task = tokio::spawn(write(url.to_owned(), code, number, Arc::clone(&stop), Arc::clone(&writes)));
+        Self { stop, writes, task }
+    }
+
+    /// Waits until it has done some more writes.
+    pub(crate) async fn progress(&self, more: u64) {
+        let (from, started) = (self.writes.load(Ordering::SeqCst), Instant::now());
+        while self.writes.load(Ordering::SeqCst) < from + more {
+            assert!(
+                !self.task.is_finished() && started.elapsed() < Duration::from_secs(30),
+                "a writer stands still"
+            );
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    pub(crate) async fn stop(self) -> Account {
+        self.stop.store(true, Ordering::SeqCst);
+        self.task.await.unwrap()
+    }
+}
+
+async fn write(
+    url: String,
+    code: &'static Code,
+    number: u64,
+    stop: Arc<AtomicBool>,
+    writes: Arc<AtomicU64>,
+) -> Account {
+    let mut connection = connect(&url).await;
+    let mut account = Account::default();
+    let base = 1_000_000 * (number + 1);
+    let mut next = 0;
+    let mut value = base;
+    while !stop.load(Ordering::SeqCst) {
+        value += 1;
+        let known = account.rows.len();
+        let (id, sql) = match fastrand::u8(0..10) {
+            0..3 if known > 20 => {
+                let id = *account.rows.keys().nth(fastrand::usize(0..known)).unwrap();
+                (id, code.update)
+            }
+            3 if next > 20 => {
+                // Only rows of its own: an update of a row that was deleted would be acknowledged and change nothing.
+                let Some(id) =
+                    account.rows.keys().rev().nth(fastrand::usize(0..20)).copied().filter(|id| *id > base)
+                else {
+                    continue;
+                };
+                (id, "DELETE FROM users WHERE id = {id}")
+            }
+            // A row that was there before, which the backfill may not have reached.
+            4..6 => (1 + number * 700 + fastrand::u64(0..700), code.update),
+            _ => {
+                next += 1;
+                (base + next, code.insert)
+            }
+        };
+        let statement = fill(sql, id, value);
+        let started = Instant::now();
+        match try_run(&mut connection, &statement).await {
+            Ok(()) if sql.starts_with("DELETE") => drop(account.rows.remove(&id)),
+            Ok(()) => drop(account.rows.insert(id, value)),
+            Err(error) => account.errors.push(format!("{error}: {statement}")),
+        }
+        account.slowest = account.slowest.max(started.elapsed());
+        account.writes += 1;
+        writes.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_micros(fastrand::u64(0..3_000))).await;
+    }
+    account
+}
+
+fn fill(sql: &str, id: u64, value: u64) -> String {
+    sql.replace("{id}", &id.to_string()).replace("{v}", &value.to_string())
+}
+
+impl Account {
+    #[track_caller]
+    pub(crate) fn expect_no_errors(&self, who: &str) {
+        assert!(self.errors.is_empty(), "{who}: {} errors, the first: {}", self.errors.len(), self.errors[0]);
+        assert!(self.writes > 20, "{who} did only {} writes", self.writes);
+    }
+
+    /// Rows that do not hold what was acknowledged, as code of a version sees them.
+    pub(crate) async fn wrong(&self, url: &str, code: &Code) -> Vec<String> {
+        let mut connection = connect(url).await;
+        let mut wrong = Vec::new();
+        for (id, value) in &self.rows {
+            let sql = fill(code.sees, *id, *value).replacen("SELECT ", "SELECT (", 1).replacen(
+                " FROM ",
+                ")::text FROM ",
+                1,
+            );
+            if text(&mut connection, &sql).await != "true" {
+                wrong.push(sql);
+            }
+        }
+        wrong
+    }
+}
