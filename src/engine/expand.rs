@@ -124,7 +124,13 @@ impl Engine {
             .flat_map(|file| &file.statements)
             .flat_map(|statement| statement.words.iter().cloned())
             .collect();
-        Ok(catalog::snapshot(session, words, &self.ledger.schema).await?)
+        let renamed = files
+            .iter()
+            .flat_map(|file| &file.statements)
+            .filter_map(|statement| statement.renames_columns_of())
+            .map(|table| table.as_str().to_owned())
+            .collect();
+        Ok(catalog::snapshot(session, words, renamed, &self.ledger.schema).await?)
     }
 }
 

@@ -8,16 +8,19 @@ use crate::words::ident::{Ident, QualifiedName};
 const SNAPSHOT: &str = include_str!("sql/catalog.sql");
 const FINGERPRINT: &str = include_str!("sql/fingerprint.sql");
 
-/// The snapshot of every table whose name is among `words`.
+/// The snapshot of every table whose name is among `words`, with index definitions of those among `renamed`.
 ///
 /// # Errors
 /// Whatever the server says.
 pub(crate) async fn snapshot(
     session: &mut Session,
     words: Vec<String>,
+    renamed: Vec<String>,
     ledger: &Ident,
 ) -> Result<Catalog, PgError> {
-    let catalog = session.optional(SNAPSHOT, &[Param::Texts(words), ledger.as_str().into()]).await?;
+    let catalog = session
+        .optional(SNAPSHOT, &[Param::Texts(words), ledger.as_str().into(), Param::Texts(renamed)])
+        .await?;
     catalog.ok_or_else(|| PgError::Answer("no catalog snapshot".to_owned()))
 }
 

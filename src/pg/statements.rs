@@ -41,4 +41,44 @@ mod tests {
         let known: Vec<&str> = BY_NAME.keys().copied().collect();
         assert_eq!(used, known);
     }
+
+    #[tokio::test]
+    async fn every_statement_is_understood_by_a_real_server() {
+        use crate::pg::install;
+        use crate::pg::local_server::LocalServer;
+        use crate::pg::session::{Session, Target};
+
+        let own = match std::env::var("DATABASE_URL") {
+            Ok(url) if !url.is_empty() => None,
+            _ => Some(LocalServer::start(&[]).unwrap()),
+        };
+        let url = own
+            .as_ref()
+            .map_or_else(|| std::env::var("DATABASE_URL").unwrap(), |server| server.url("postgres"));
+        let target = Target::parse(&url).unwrap();
+        let name = format!("pontoon_test_{:x}", fastrand::u64(..));
+        let mut admin = Session::connect(&target, "test").await.unwrap();
+        admin.execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        // A schema name that needs quotes, to see that the statements follow the setting.
+        for schema in ["pontoon", "Other ledger"] {
+            let ledger = Ident::new(schema);
+            let mut session = Session::connect(&target.database(&name), "test").await.unwrap();
+            assert!(install::install(&mut session, &ledger).await.unwrap());
+            assert!(!install::install(&mut session, &ledger).await.unwrap());
+            for statement in BY_NAME.keys() {
+                session
+                    .prepare(&query(statement, &ledger))
+                    .await
+                    .unwrap_or_else(|error| panic!("{statement}: {error}"));
+            }
+            for file in ["catalog.sql", "fingerprint.sql"] {
+                let text =
+                    std::fs::read_to_string(format!("{}/src/pg/sql/{file}", env!("CARGO_MANIFEST_DIR")))
+                        .unwrap();
+                session.prepare(&text).await.unwrap_or_else(|error| panic!("{file}: {error}"));
+            }
+            session.close().await;
+        }
+        admin.execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
+    }
 }

@@ -20,6 +20,19 @@ pub(crate) struct Statement {
     pub(crate) words: BTreeSet<String>,
 }
 
+impl Statement {
+    /// The table whose columns it renames.
+    pub(crate) fn renames_columns_of(&self) -> Option<&Ident> {
+        match &self.kind {
+            StatementKind::AlterTable { table, actions, .. } => {
+                let renames = actions.iter().any(|(_, action)| matches!(action, Action::RenameColumn { .. }));
+                renames.then_some(&table.name)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A name as written: one part, or schema and name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Name {

@@ -1,13 +1,15 @@
 -- Purpose: the tables whose names occur in the migrations, with everything the planner asks about them.
 -- Locks: none on user tables; reads system catalogs only.
--- Parameters: $1 text[] names that occur in the files, $2 text the ledger's schema.
+-- Deparsing an index opens its table, so definitions are read only of tables whose columns are renamed; a default is
+-- deparsed without its table, which it cannot name.
+-- Parameters: $1 text[] names that occur in the files, $2 text the ledger's schema, $3 text[] tables with renames.
 SELECT
     (SELECT r.rolsuper OR r.rolbypassrls FROM pg_roles AS r WHERE r.rolname = current_user) AS bypasses_row_security,
     coalesce((
         SELECT jsonb_agg(jsonb_build_object('name', jsonb_build_object('schema', n.nspname, 'name', c.relname)))
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname NOT LIKE 'pg\_temp%'
-          AND n.nspname <> $2), '[]') AS relations,
+          AND n.nspname <> $2::text), '[]') AS relations,
     coalesce((
         SELECT jsonb_agg(DISTINCT p.proname) FROM pg_proc AS p WHERE p.provolatile = 'v'), '[]') AS volatile_functions,
     coalesce((
@@ -43,8 +45,8 @@ SELECT
                     'name', a.attname,
                     'type_sql', format_type(a.atttypid, a.atttypmod),
                     'not_null', a.attnotnull,
-                    'default', CASE WHEN a.attgenerated = '' THEN pg_get_expr(ad.adbin, ad.adrelid) END,
-                    'constant_default', coalesce(pg_get_expr(ad.adbin, ad.adrelid)
+                    'default', CASE WHEN a.attgenerated = '' THEN pg_get_expr(ad.adbin, 0) END,
+                    'constant_default', coalesce(CASE WHEN a.attgenerated = '' THEN pg_get_expr(ad.adbin, 0) END
                         ~ '^(-?[0-9.]+|true|false|''([^'']|'''')*''(::[a-z0-9_ ".()]+)?)$', false),
                     'generated', a.attgenerated <> '',
                     'identity', a.attidentity <> '',
@@ -57,7 +59,7 @@ SELECT
             'indexes', coalesce((
                 SELECT jsonb_agg(jsonb_build_object(
                     'name', ic.relname,
-                    'definition', pg_get_indexdef(i.indexrelid),
+                    'definition', CASE WHEN c.relname = ANY ($3::text[]) THEN pg_get_indexdef(i.indexrelid) ELSE '' END,
                     'valid', i.indisvalid AND i.indisready,
                     'columns', coalesce((
                         SELECT jsonb_agg(DISTINCT a.attname) FROM pg_depend AS d
@@ -69,7 +71,7 @@ SELECT
             'dependants', coalesce((
                 SELECT jsonb_agg(jsonb_build_object(
                     'column', a.attname,
-                    'what', pg_describe_object(d.classid, d.objid, d.objsubid),
+                    'what', replace(pg_describe_object(d.classid, d.objid, d.objsubid), 'rule _RETURN on ', ''),
                     'goes_silently', d.deptype = 'a' AND d.classid <> 'pg_attrdef'::regclass,
                     'names_others', EXISTS (
                         SELECT FROM pg_depend AS o
@@ -92,5 +94,5 @@ SELECT
                 FROM pg_trigger AS t
                 WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgname NOT LIKE ' pontoon%' AND t.tgname NOT LIKE '~pontoon%'), '[]')))
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND c.relname = ANY ($1)
-          AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname <> $2), '[]') AS tables
+        WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND c.relname = ANY ($1::text[])
+          AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname <> $2::text), '[]') AS tables

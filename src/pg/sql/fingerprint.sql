@@ -6,4 +6,4 @@ SELECT coalesce(jsonb_object_agg(t.name, t.columns), '{}') AS value FROM (
            (SELECT jsonb_object_agg(a.attnum::text, jsonb_build_array(a.attname, format_type(a.atttypid, a.atttypmod)))
             FROM pg_attribute AS a
             WHERE a.attrelid = to_regclass(name) AND a.attnum > 0 AND NOT a.attisdropped) AS columns
-    FROM unnest($1) AS name) AS t
+    FROM unnest($1::text[]) AS name) AS t

@@ -237,11 +237,15 @@ SELECT
           AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
           AND l.relation IN (SELECT to_regclass(t.name) FROM unnest($2::text[]) AS t (name))
           AND coalesce(a.backend_type, 'client backend') = 'client backend'
-          AND (a.xact_start IS NULL OR a.xact_start < clock_timestamp() - $3::bigint * interval '1 second')), '[]')
+          -- A shorter one is drained by the seal's own lock.
+          AND (a.xact_start IS NULL OR a.xact_start < clock_timestamp() - greatest($3, 1)::bigint * interval '1 second')), '[]')
     || coalesce((
         SELECT jsonb_agg(DISTINCT jsonb_build_object(
             'pid', NULL, 'application', '', 'role', p.owner, 'age_seconds', NULL, 'prepared', p.gid))
-        FROM pg_locks AS l JOIN pg_prepared_xacts AS p ON l.virtualtransaction = '-1/' || p.transaction::text
+        -- A prepared transaction has no backend: its locks are found by the lock on its own number.
+        FROM pg_locks AS l
+        JOIN pg_locks AS own ON own.virtualtransaction = l.virtualtransaction AND own.locktype = 'transactionid' AND own.pid IS NULL
+        JOIN pg_prepared_xacts AS p ON p.transaction = own.transactionid
         WHERE l.locktype = 'relation' AND l.pid IS NULL
           AND l.relation IN (SELECT to_regclass(t.name) FROM unnest($2::text[]) AS t (name))), '[]') AS sessions,
     coalesce(m.verified, false) AS verified

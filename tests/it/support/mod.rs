@@ -78,7 +78,10 @@ impl Drop for Database {
                     .map(drop)
             })
         });
-        let _ = dropped.join();
+        // Others on this worker may hold a connection that DROP DATABASE waits for.
+        let many = tokio::runtime::Handle::try_current()
+            .is_ok_and(|runtime| runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
+        let _ = if many { tokio::task::block_in_place(|| dropped.join()) } else { dropped.join() };
     }
 }
 
@@ -134,6 +137,12 @@ impl Ran {
             self.stdout,
             self.stderr
         );
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn hides(&self, secret: &str) -> &Self {
+        assert!(!self.stdout.contains(secret) && !self.stderr.contains(secret), "`{secret}` is shown");
         self
     }
 

@@ -114,6 +114,12 @@ impl Account {
         assert!(self.writes > 20, "{who} did only {} writes", self.writes);
     }
 
+    /// The same where the time was too short to ask for a number of writes.
+    #[track_caller]
+    pub(crate) fn expect_no_errors_at_all(&self, who: &str) {
+        assert!(self.errors.is_empty(), "{who}: {} errors, the first: {}", self.errors.len(), self.errors[0]);
+    }
+
     /// Rows that do not hold what was acknowledged, as code of a version sees them.
     pub(crate) async fn wrong(&self, url: &str, code: &Code) -> Vec<String> {
         let mut connection = connect(url).await;
