@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::cli::args::{Arguments, Command};
+use crate::cli::output::masked;
 use crate::cli::progress::Screen;
 use crate::decide::draft::Settings;
 use crate::engine::failure::{Failure, Outcome};
@@ -158,7 +159,7 @@ fn read_file(named: Option<&PathBuf>) -> Outcome<File> {
         // The excerpt that the parser shows could hold a password.
         let line =
             error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        Failure::usage(format!("`{}`, line {line}: {}", path.display(), error.message()))
+        Failure::usage(masked(&format!("`{}`, line {line}: {}", path.display(), error.message())))
     })
 }
 

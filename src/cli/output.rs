@@ -23,10 +23,6 @@ impl Output {
         Self { json: arguments.global.json, command: name(&arguments.command) }
     }
 
-    pub(crate) fn is_json(&self) -> bool {
-        self.json
-    }
-
     /// The result: one JSON document, or the text.
     pub(crate) fn result(&self, document: Value, text: &str) {
         if self.json { self.document(document) } else { print(text) }
@@ -85,6 +81,24 @@ pub(crate) fn print(text: &str) {
 pub(crate) fn say(text: &str) {
     let mut err = std::io::stderr().lock();
     let _ = writeln!(err, "{}", text.trim_end());
+}
+
+/// A text without what stands between `://` and `@` in it: a URL that was typed in the wrong place holds a password.
+pub(crate) fn masked(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut masked = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        masked.push_str("://");
+        let end = part.find(|c: char| c.is_whitespace() || c == '\'').unwrap_or(part.len());
+        match part[..end].rfind('@') {
+            Some(at) => {
+                masked.push('…');
+                masked.push_str(&part[at..]);
+            }
+            None => masked.push_str(part),
+        }
+    }
+    masked
 }
 
 /// Whether stderr takes colour.

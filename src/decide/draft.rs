@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::decide::change;
-use crate::decide::plan::{ChangeLine, FORMAT, Job, Loss, Mode, Plan, SealedColumn, Step, TableLock};
+use crate::decide::plan::{ChangeLine, FORMAT, Job, Loss, Mode, Plan, Step, TableLock};
 use crate::decide::sync::{Mapping, Shape};
 use crate::model::catalog::Catalog;
 use crate::model::migration::MigrationFile;
@@ -73,14 +73,23 @@ pub(crate) struct Draft<'a> {
     pub(crate) warnings: Vec<String>,
     /// Tables that the file itself creates.
     pub(crate) created: BTreeSet<QualifiedName>,
-    expand: Vec<(usize, Step)>,
+    expand: Vec<Placed>,
     pub(crate) tables: Vec<TableDraft>,
     settle: Vec<Step>,
     restrict: Vec<Step>,
     as_written_contract: Vec<Step>,
     pub(crate) losses: Vec<Loss>,
     claims: Vec<Claim>,
+    /// Identifiers in statements that run as written.
+    mentions: BTreeSet<String>,
     at: usize,
+}
+
+/// A step of expand with the statement it stands for and the names it mentions.
+struct Placed {
+    at: usize,
+    words: BTreeSet<String>,
+    step: Step,
 }
 
 /// What one change touches, to find statements that would run in another order than they were written.
@@ -94,7 +103,8 @@ struct Claim {
 /// Everything that happens to one existing table.
 pub(crate) struct TableDraft {
     pub(crate) name: QualifiedName,
-    /// The statement after which the table's first transaction runs.
+    /// The first statement on the table, and the last, after which its transaction runs.
+    first: usize,
     position: usize,
     pub(crate) added: Vec<Added>,
     pub(crate) dropped: Vec<Dropped>,
@@ -159,6 +169,7 @@ pub(crate) fn compile(
         as_written_contract: Vec::new(),
         losses: Vec::new(),
         claims: Vec::new(),
+        mentions: BTreeSet::new(),
         at: 0,
     };
     let mut problems = Vec::new();
@@ -228,19 +239,13 @@ impl Draft<'_> {
             .iter()
             .find(|moving| &moving.table == table && &moving.column == column && in_the_way(moving.role));
         if let Some(other) = other {
-            let version = other.version;
-            return Err(Problem::new(
-                "in-flight",
-                span.clone(),
-                format!("migration {version} is still moving `{}.{}`", table.plain(), column.as_str()),
-                "this would change it under its feet",
-            )
-            .help(format!("contract it first: `migrate contract {version}`")));
+            return Err(in_flight(span, other));
         }
-        let clash = self
-            .claims
-            .iter()
-            .find(|claim| claim.phase > phase && &claim.table == table && &claim.column == column);
+        // Two changes of one name in contract would meet each other's names: drop and rename to it, rename twice.
+        let clash = self.claims.iter().find(|claim| {
+            let twice = phase == Phase::Contract && claim.phase == Phase::Contract && touch == Touch::Change;
+            (claim.phase > phase || twice) && &claim.table == table && &claim.column == column
+        });
         if let Some(clash) = clash {
             return Err(out_of_order(span, &clash.span));
         }
@@ -250,11 +255,20 @@ impl Draft<'_> {
 
     /// The same for a statement that is run as written: it is held against the names in its text.
     fn claim_words(&self, statement: &Statement) -> Result<(), Problem> {
-        let clash = self.claims.iter().find(|claim| {
-            claim.phase > Phase::Expand
-                && statement.words.contains(claim.table.name.as_str())
-                && statement.words.contains(claim.column.as_str())
-        });
+        // `SELECT *` names every column.
+        let star = statement.text.contains('*');
+        let names = |table: &QualifiedName, column: &Ident| {
+            statement.words.contains(table.name.as_str())
+                && (star || statement.words.contains(column.as_str()))
+        };
+        let leaves = |moving: &&Moving| moving.role == Role::Leaves && names(&moving.table, &moving.column);
+        if let Some(other) = self.moving.iter().find(leaves) {
+            return Err(in_flight(&statement.span, other));
+        }
+        let clash = self
+            .claims
+            .iter()
+            .find(|claim| claim.phase > Phase::Backfill && names(&claim.table, &claim.column));
         clash.map_or(Ok(()), |clash| Err(out_of_order(&statement.span, &clash.span)))
     }
 
@@ -276,7 +290,8 @@ impl Draft<'_> {
             locks,
             scans: false,
         };
-        self.expand.push((self.at, step));
+        self.expand.push(Placed { at: self.at, words: statement.words.clone(), step });
+        self.mentions.extend(statement.words.iter().cloned());
         Ok(())
     }
 
@@ -296,7 +311,10 @@ impl Draft<'_> {
     /// Adds a step that builds an index in a phase.
     pub(crate) fn build_index(&mut self, phase: Phase, step: Step) {
         match phase {
-            Phase::Expand => self.expand.push((self.at, step)),
+            Phase::Expand => {
+                let words = step.locks.iter().map(|lock| lock.table.name.as_str().to_owned()).collect();
+                self.expand.push(Placed { at: self.at, words, step });
+            }
             Phase::Backfill => self.settle.push(step),
             Phase::Contract => self.restrict.push(step),
         }
@@ -309,6 +327,7 @@ impl Draft<'_> {
         let index = found.unwrap_or_else(|| {
             let fresh = TableDraft {
                 name: name.clone(),
+                first: at,
                 position: at,
                 added: Vec::new(),
                 dropped: Vec::new(),
@@ -338,7 +357,15 @@ impl Draft<'_> {
         let tables = std::mem::take(&mut self.tables);
         for table in &tables {
             let parts = change::table::assemble(&mut self, table, before, &mut count)?;
-            self.expand.push((table.position, parts.expand));
+            // What stands between the table's first and last statement and speaks of the table needs its columns.
+            for placed in
+                self.expand.iter_mut().filter(|placed| placed.words.contains(table.name.name.as_str()))
+            {
+                if placed.at >= table.first {
+                    placed.at = placed.at.max(table.position + 1);
+                }
+            }
+            self.expand.push(Placed { at: table.position, words: BTreeSet::new(), step: parts.expand });
             self.settle.extend(parts.settle);
             self.restrict.extend(parts.restrict);
             seal.extend(parts.seal);
@@ -376,9 +403,17 @@ impl Draft<'_> {
             }
         }
         drop.extend(std::mem::take(&mut self.as_written_contract));
-        self.expand.sort_by_key(|(position, _)| *position);
-        let expand = self.expand.into_iter().map(|(_, step)| step).collect();
+        self.expand.sort_by_key(|placed| placed.at);
+        let expand = self.expand.into_iter().map(|placed| placed.step).collect();
         let mut adds: Vec<String> = self.created.iter().map(QualifiedName::plain).collect();
+        let objects = self.catalog.objects.difference(&before.objects);
+        adds.extend(objects.filter_map(|object| object.split_once(':')).map(|(_, name)| name.to_owned()));
+        let uses = self
+            .claims
+            .iter()
+            .map(|claim| format!("{}.{}", claim.table.plain(), claim.column.as_str()))
+            .collect();
+        let mentions = std::mem::take(&mut self.mentions);
         adds.extend(added);
         let touches = moving.iter().map(|moving| (moving.table.plain(), moving.column.clone())).collect();
         let names: Vec<QualifiedName> = tables.iter().map(|table| table.name.clone()).collect();
@@ -396,6 +431,8 @@ impl Draft<'_> {
             tables: names,
             touches,
             adds,
+            uses,
+            mentions,
             expand: numbered("expand", expand),
             jobs,
             settle: numbered("settle", self.settle),
@@ -415,6 +452,14 @@ fn numbered(phase: &str, steps: Vec<Step>) -> Vec<Step> {
         .enumerate()
         .map(|(at, step)| Step { id: format!("{phase}-{}", at + 1), ..step })
         .collect()
+}
+
+fn in_flight(span: &Range<usize>, other: &Moving) -> Problem {
+    let version = other.version;
+    let title =
+        format!("migration {version} is still moving `{}.{}`", other.table.plain(), other.column.as_str());
+    Problem::new("in-flight", span.clone(), title, "this would change it under its feet")
+        .help(format!("contract it first: `migrate contract {version}`"))
 }
 
 fn out_of_order(later: &Range<usize>, earlier: &Range<usize>) -> Problem {
@@ -470,19 +515,10 @@ pub(crate) fn install(mappings: &[Mapping]) -> (Vec<String>, Vec<String>) {
     for mapping in mappings {
         create.extend(mapping.create_functions());
         create.extend(mapping.trigger_functions(Shape::Open));
+        create.extend(mapping.close_trigger_functions());
         create.extend(mapping.create_triggers());
     }
     let mut remove: Vec<String> = mappings.iter().flat_map(Mapping::drop_triggers).collect();
     remove.extend(mappings.iter().flat_map(Mapping::drop_functions));
     (create, remove)
-}
-
-/// A column that the seal hides, for the plan.
-pub(crate) fn sealed_column(
-    table: &QualifiedName,
-    column: &Ident,
-    hidden: &Ident,
-    kept_current: bool,
-) -> SealedColumn {
-    SealedColumn { table: table.clone(), column: column.clone(), hidden: hidden.clone(), kept_current }
 }

@@ -1,6 +1,6 @@
 //! The plan: a migration compiled into phases and steps. It is data: printed, hashed, stored in the ledger, run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,10 @@ pub(crate) struct Plan {
     pub(crate) touches: Vec<(String, Ident)>,
     /// Tables and columns that expand brings into being, as `schema.table` and `schema.table.column`.
     pub(crate) adds: Vec<String>,
+    /// Columns that its changes name, as `schema.table.column`.
+    pub(crate) uses: BTreeSet<String>,
+    /// Identifiers in statements that run as written: what they may build on.
+    pub(crate) mentions: BTreeSet<String>,
     pub(crate) expand: Vec<Step>,
     pub(crate) jobs: Vec<Job>,
     /// Backfill steps that need the data in place: indexes, statistics.
@@ -81,9 +85,9 @@ pub(crate) struct Step {
 pub(crate) enum Mode {
     /// All statements in one transaction, together with the step's record.
     Transaction,
-    /// One statement that cannot run in a transaction. `verify` is a query that gives true if it took effect;
-    /// `clean_up` removes what a failed run may have left.
-    Alone { verify: String, clean_up: String },
+    /// One statement that cannot run in a transaction. `verify` is a query that gives true if it took effect,
+    /// `leftover` one that gives true if a failed run left something, which `clean_up` then removes.
+    Alone { verify: String, leftover: String, clean_up: String },
     /// No row of the table may satisfy the predicate; those that do are listed by their key.
     Require { table: QualifiedName, predicate: String, says: String },
 }
@@ -118,7 +122,9 @@ pub(crate) struct SealedColumn {
     pub(crate) table: QualifiedName,
     /// Its name for the old code.
     pub(crate) column: Ident,
-    /// Its name while sealed.
+    /// The column that goes, under its name before the seal: the shadow of a rename, else the same.
+    pub(crate) going: Ident,
+    /// The name of the column that goes while sealed.
     pub(crate) hidden: Ident,
     /// Whether rows written while it is sealed still get a value in it.
     pub(crate) kept_current: bool,

@@ -66,17 +66,18 @@ impl Runner<'_> {
         self.undo_steps(&running, &plan.settle).await?;
         self.undo_steps(&running, &plan.expand).await?;
         fault::point("abort.undone");
+        self.begin().await?;
         engine.ledger.jobs_drop(&mut self.session, version).await?;
-        Ok(engine
-            .ledger
-            .advance(&mut self.session, version, State::Aborting, Event::AbortFinished, 0)
-            .await?)
+        let (from, event) = (State::Aborting, Event::AbortFinished);
+        let state = engine.ledger.advance(&mut self.session, version, from, event, 0).await?;
+        self.commit().await?;
+        Ok(state)
     }
 
     /// The mirror of closing: under the gate's lock nobody can begin to serve the new schema.
     async fn start_abort(&mut self, entry: &Entry) -> Outcome<()> {
         let engine = self.engine;
-        self.session.execute("BEGIN").await?;
+        self.begin().await?;
         let started = async {
             engine.ledger.gate_lock(&mut self.session).await?;
             let serving = engine.ledger.serving_instances(&mut self.session, entry.version).await?;
@@ -124,9 +125,7 @@ impl Runner<'_> {
             entries.iter().filter(|entry| entry.version > plan.version && entry.state != State::Aborted)
         {
             let (later, _) = self.engine.stored_plan(&mut self.session, entry.version).await?;
-            let uses = later.touches.iter().map(|(table, column)| format!("{table}.{}", column.as_str()));
-            let tables = later.tables.iter().map(crate::words::ident::QualifiedName::plain);
-            if let Some(used) = uses.chain(tables).find(|used| plan.adds.contains(used)) {
+            if let Some(used) = plan.adds.iter().find(|added| builds_on(&later, added)) {
                 return Err(Failure::refused(format!(
                     "migration {} builds on {used}, which {} added",
                     entry.version, plan.version
@@ -153,4 +152,13 @@ impl Runner<'_> {
             .details(details)
             .next(format!("migrate abort {} --discard-new-data", plan.version)))
     }
+}
+
+/// Whether a plan names something, as `schema.table`, `schema.table.column` or `schema.object`.
+fn builds_on(later: &Plan, added: &str) -> bool {
+    let named = added.split('.').skip(1).all(|part| later.mentions.contains(part));
+    named
+        || later.uses.contains(added)
+        || later.uses.iter().any(|used| used.strip_prefix(added).is_some_and(|rest| rest.starts_with('.')))
+        || later.tables.iter().any(|table| table.plain() == added)
 }

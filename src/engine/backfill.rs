@@ -68,6 +68,10 @@ impl Engine {
                         self.backfill_one(&mut session, entry.version, entry.state, request.workers).await?;
                     done.push((entry.version, state));
                 }
+                State::Ready if named && entry.verified != Some(true) => {
+                    let (plan, _) = self.stored_plan(&mut session, entry.version).await?;
+                    done.push((entry.version, self.settle(&plan).await?));
+                }
                 State::Expanding if named => {
                     return Err(Failure::refused(format!("migration {} is not expanded yet", entry.version))
                         .next("migrate expand"));
@@ -143,7 +147,7 @@ impl Engine {
             if state == State::Expanded {
                 match self.ledger.advance(session, plan.version, state, Event::BackfillStarted, 0).await {
                     // Another process was faster, which is just as well.
-                    Ok(_) | Err(PgError::Answer(_)) => {}
+                    Ok(_) | Err(PgError::Overtaken(_)) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -274,13 +278,24 @@ impl Engine {
             "{} was rewritten (VACUUM FULL or CLUSTER): reading it from the start",
             job.table.plain()
         ));
-        session.execute("BEGIN").await?;
-        if !self.ledger.job_is_current(session, version, &job.id).await? {
-            self.ledger.job_reset(session, version, &job.id).await?;
-            self.ledger.job_start(session, version, job, CHUNK_PAGES).await?;
+        let recut = async {
+            session.execute("BEGIN").await?;
+            if !self.ledger.job_is_current(session, version, &job.id).await? {
+                self.ledger.job_reset(session, version, &job.id).await?;
+                self.ledger.job_start(session, version, job, CHUNK_PAGES).await?;
+            }
+            session.execute("COMMIT").await.map(drop)
         }
-        session.execute("COMMIT").await?;
-        Ok(())
+        .await;
+        match recut {
+            Ok(()) => Ok(()),
+            // Another worker is in the middle of a batch: the next one of ours finds the table rewritten again.
+            Err(error) if error.is_lock_conflict() => {
+                session.rollback().await;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// A row or the table is held by somebody: say by whom, pause, give up after the total.

@@ -6,10 +6,11 @@ use crate::decide::gate::{self, Facts, GatePass, Reason, Verdict};
 use crate::decide::plan::Plan;
 use crate::decide::state::{Event, State};
 use crate::engine::failure::{Failure, Kind, Outcome};
-use crate::engine::step_runner::Running;
+use crate::engine::step_runner::{Running, session_name};
 use crate::engine::sweep::Names;
 use crate::engine::{Engine, Happening, Runner};
 use crate::pg::ledger::Entry;
+use crate::pg::session::Session;
 use crate::words::fault;
 use crate::words::version::Version;
 
@@ -45,33 +46,66 @@ pub(crate) struct Contracted {
 }
 
 impl Engine {
-    /// Contracts everything that is due, each migration decided alone.
+    /// Contracts everything that is due, each migration decided alone. The first failure is reported when all have had
+    /// their turn.
     pub(crate) async fn contract(&self, request: &Request) -> Outcome<Vec<Contracted>> {
         let mut session = self.session_with_ledger("migrate contract").await?;
         for wanted in &request.versions {
             let entry = self.entry(&mut session, *wanted).await?;
             check_named(&entry)?;
         }
-        if request.check {
-            let mut runner_less = Vec::new();
-            for entry in self.due(&mut session, request).await? {
-                let reasons = self.look(&mut session, &entry, request).await?;
-                runner_less.push(Contracted {
-                    version: entry.version,
-                    state: entry.state,
-                    reasons,
-                    drop_due_in_seconds: entry.drop_due_in_seconds,
-                });
+        let (mut done, mut failed) = (Vec::new(), None);
+        let deadline = Instant::now() + request.wait;
+        for entry in self.due(&mut session, request).await? {
+            let (version, state, due) = (entry.version, entry.state, entry.drop_due_in_seconds);
+            // Waiting holds nothing: new instances may need an expand to come up.
+            let reasons = self.wait_for_gate(&mut session, &entry, request, deadline).await?;
+            if request.check || !reasons.is_empty() {
+                done.push(Contracted { version, state, reasons, drop_due_in_seconds: due });
+                continue;
             }
-            return Ok(runner_less);
+            match self.contract_entry(entry, request).await {
+                Ok(contracted) => done.push(contracted),
+                Err(failure) if failure.kind == Kind::Busy => return Err(failure),
+                Err(failure) => failed = failed.or(Some(failure)),
+            }
         }
+        session.close().await;
+        failed.map_or(Ok(done), Err)
+    }
+
+    async fn contract_entry(&self, entry: Entry, request: &Request) -> Outcome<Contracted> {
+        let session = self.writing_session(&session_name("contract", entry.version)).await?;
         let mut runner = self.runner(session, "contract", Duration::ZERO).await?;
-        let result = runner.contract_due(request).await;
+        let result = match self.entry(&mut runner.session, entry.version).await {
+            Ok(entry) => runner.contract_one(entry, request).await,
+            Err(failure) => Err(failure),
+        };
         runner.release().await;
         result
     }
 
-    async fn due(&self, session: &mut crate::pg::session::Session, request: &Request) -> Outcome<Vec<Entry>> {
+    /// Looks at the gate until it is open or the wait is over.
+    async fn wait_for_gate(
+        &self,
+        session: &mut Session,
+        entry: &Entry,
+        request: &Request,
+        deadline: Instant,
+    ) -> Outcome<Vec<Reason>> {
+        loop {
+            let reasons = self.look(session, entry, request).await?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if reasons.is_empty() || left.is_zero() || request.check {
+                return Ok(reasons);
+            }
+            let (why, _) = reasons.first().map(Reason::explain).unwrap_or_default();
+            self.note(format!("migration {}: waiting: {why}", entry.version));
+            tokio::time::sleep(LOOK_EVERY.min(left)).await;
+        }
+    }
+
+    async fn due(&self, session: &mut Session, request: &Request) -> Outcome<Vec<Entry>> {
         let entries = self.ledger.entries(session).await?;
         Ok(entries
             .into_iter()
@@ -83,12 +117,7 @@ impl Engine {
     }
 
     /// The gate's reasons, without closing anything.
-    async fn look(
-        &self,
-        session: &mut crate::pg::session::Session,
-        entry: &Entry,
-        request: &Request,
-    ) -> Outcome<Vec<Reason>> {
+    async fn look(&self, session: &mut Session, entry: &Entry, request: &Request) -> Outcome<Vec<Reason>> {
         if entry.state != State::Ready || !entry.has_contract {
             return Ok(Vec::new());
         }
@@ -100,26 +129,14 @@ impl Engine {
         })
     }
 
-    async fn facts(
-        &self,
-        session: &mut crate::pg::session::Session,
-        plan: &Plan,
-        request: &Request,
-    ) -> Outcome<Facts> {
+    async fn facts(&self, session: &mut Session, plan: &Plan, request: &Request) -> Outcome<Facts> {
         let quiet = i64::try_from(self.limits.quiet.as_secs()).unwrap_or(i64::MAX);
         let facts =
             self.ledger.gate_facts(session, plan.version, &plan.tables, quiet, &self.limits.apps).await?;
         if !request.private {
             return Ok(facts);
         }
-        Ok(Facts {
-            new_seen: 1,
-            missing_apps: Vec::new(),
-            old_writes: Vec::new(),
-            live: Vec::new(),
-            expired: Vec::new(),
-            ..facts
-        })
+        Ok(Facts { new_seen: 1, missing_apps: Vec::new(), old_writes: Vec::new(), ..facts })
     }
 }
 
@@ -146,14 +163,6 @@ fn check_named(entry: &Entry) -> Outcome<()> {
 }
 
 impl Runner<'_> {
-    pub(crate) async fn contract_due(&mut self, request: &Request) -> Outcome<Vec<Contracted>> {
-        let mut done = Vec::new();
-        for entry in self.engine.due(&mut self.session, request).await? {
-            done.push(self.contract_one(entry, request).await?);
-        }
-        Ok(done)
-    }
-
     async fn contract_one(&mut self, entry: Entry, request: &Request) -> Outcome<Contracted> {
         let engine = self.engine;
         let (plan, _) = engine.stored_plan(&mut self.session, entry.version).await?;
@@ -163,14 +172,16 @@ impl Runner<'_> {
         let contracted =
             |state, reasons, due| Contracted { version, state, reasons, drop_due_in_seconds: due };
         if state == State::Ready && !plan.has_contract() {
-            state =
-                engine.ledger.advance(&mut self.session, version, state, Event::NothingToContract, 0).await?;
+            state = self.advance(version, state, Event::NothingToContract, 0).await?;
             return Ok(contracted(state, Vec::new(), None));
         }
         engine.observer.saw(Happening::Phase { version, name: plan.name.clone(), what: "contract" });
         if state == State::Ready {
             self.check_drift(&plan).await?;
-            match self.check_and_close(&plan, request).await? {
+            self.check_dependants(&plan, false).await?;
+            // Rows may have become inconsistent since the backfill; nothing is closed for a seal that would fail.
+            self.verify_plan(&plan, Names::Open).await?;
+            match self.try_close(&plan, request).await? {
                 Ok(closed) => state = closed,
                 Err(reasons) => return Ok(contracted(state, reasons, None)),
             }
@@ -180,49 +191,74 @@ impl Runner<'_> {
             self.seal(&running, request).await?;
             state = State::Sealed;
             fault::point("contract.sealed");
-            self.verify_plan(&plan, Names::Sealed).await?;
         } else if state == State::Sealed {
-            // A reopen may have been cut off half way.
-            self.run_steps(&running, &plan.restrict).await?;
-            self.run_steps(&running, &plan.seal).await?;
+            if self.any_undone(&running, &plan.seal).await? {
+                return Err(Failure::refused(format!(
+                    "a reopen of migration {version} was begun and not finished"
+                ))
+                .next(format!("migrate reopen {version}")));
+            }
             self.check_drift(&plan).await?;
         }
         if state == State::Sealed {
             let entry = engine.entry(&mut self.session, version).await?;
-            let due = self.due_in(&entry, &plan, request);
-            if due > 0 {
-                return Ok(contracted(state, Vec::new(), Some(due)));
-            }
+            // Whatever was verified before the seal says nothing about it.
             if entry.verified != Some(true) {
                 self.verify_plan(&plan, Names::Sealed).await?;
             }
+            let due = self.due_in(&entry, request);
+            if due > 0 {
+                return Ok(contracted(state, Vec::new(), Some(due)));
+            }
+            self.check_dependants(&plan, true).await?;
             // Recorded before the first irreversible statement runs.
-            state = engine
-                .ledger
-                .advance(&mut self.session, version, State::Sealed, Event::DropStarted, 0)
-                .await?;
+            state = self.advance(version, State::Sealed, Event::DropStarted, 0).await?;
             fault::point("contract.dropping");
         }
         if state == State::Dropping {
             self.run_steps(&running, &plan.drop).await?;
             fault::point("contract.dropped");
-            state = engine
-                .ledger
-                .advance(&mut self.session, version, State::Dropping, Event::DropFinished, 0)
-                .await?;
+            state = self.advance(version, State::Dropping, Event::DropFinished, 0).await?;
         }
         Ok(contracted(state, Vec::new(), None))
     }
 
-    /// Seconds until the drop is due.
-    fn due_in(&self, entry: &Entry, plan: &Plan, request: &Request) -> i64 {
-        let stored = entry.drop_due_in_seconds.unwrap_or_default();
-        match request.soak {
-            // The stored moment is the seal's plus the soak of that time.
-            Some(soak) => stored - self.soak(plan, None) + i64::try_from(soak.as_secs()).unwrap_or(i64::MAX),
-            None => stored,
+    /// Seconds until the drop is due: by the soak that was set at the seal, or by the one that is asked for now.
+    fn due_in(&self, entry: &Entry, request: &Request) -> i64 {
+        let due = match request.soak {
+            Some(soak) => {
+                let soak = i64::try_from(soak.as_secs()).unwrap_or(i64::MAX);
+                soak.saturating_sub(entry.sealed_seconds.unwrap_or_default())
+            }
+            None => entry.drop_due_in_seconds.unwrap_or_default(),
+        };
+        due.max(0)
+    }
+
+    /// What somebody built on a column that is to go: a drop would stop half way.
+    async fn check_dependants(&mut self, plan: &Plan, sealed: bool) -> Outcome<()> {
+        let mut details = Vec::new();
+        for column in &plan.sealed {
+            let goes = if sealed { &column.hidden } else { &column.going };
+            details.extend(self.engine.ledger.dependants(&mut self.session, &column.table, goes).await?);
         }
-        .max(0)
+        if details.is_empty() {
+            return Ok(());
+        }
+        let next = if sealed {
+            format!(
+                "drop or change those, then migrate contract {}; or migrate reopen {}",
+                plan.version, plan.version
+            )
+        } else {
+            format!("drop or change those, then migrate contract {}", plan.version)
+        };
+        Err(Failure::refused(format!(
+            "migration {} would drop a column that other objects use",
+            plan.version
+        ))
+        .details(details)
+        .next(next))
     }
 
     /// How long the old shape stays sealed. Where nothing is hidden there is nothing to wait for.
@@ -237,35 +273,14 @@ impl Runner<'_> {
         i64::try_from(soak).unwrap_or(i64::MAX)
     }
 
-    /// Looks at the gate until it is open or the wait is over.
-    async fn check_and_close(
-        &mut self,
-        plan: &Plan,
-        request: &Request,
-    ) -> Outcome<Result<State, Vec<Reason>>> {
-        let deadline = Instant::now() + request.wait;
-        loop {
-            match self.try_close(plan, request).await? {
-                Ok(state) => return Ok(Ok(state)),
-                Err(reasons) if Instant::now() >= deadline => return Ok(Err(reasons)),
-                Err(reasons) => {
-                    let (why, _) = reasons.first().map(Reason::explain).unwrap_or_default();
-                    self.engine.note(format!("migration {}: waiting: {why}", plan.version));
-                    tokio::time::sleep(LOOK_EVERY.min(deadline.saturating_duration_since(Instant::now())))
-                        .await;
-                }
-            }
-        }
-    }
-
     /// One transaction: the gate's lock, the facts, the verdict, and the new state only if it is open.
     async fn try_close(&mut self, plan: &Plan, request: &Request) -> Outcome<Result<State, Vec<Reason>>> {
-        self.session.execute("BEGIN").await?;
+        self.begin().await?;
         let closed = self.close_in_transaction(plan, request).await;
         match &closed {
             Ok(Ok(_)) => {
                 fault::point("contract.before_close");
-                self.session.execute("COMMIT").await?;
+                self.commit().await?;
             }
             Ok(Err(_)) | Err(_) => self.session.rollback().await,
         }
@@ -278,11 +293,16 @@ impl Runner<'_> {
         request: &Request,
     ) -> Outcome<Result<State, Vec<Reason>>> {
         let engine = self.engine;
-        let held = crate::pg::lease::hold(&mut self.session, &engine.ledger.schema, self.lease.epoch).await?;
-        if !held {
-            return Err(Failure::new(Kind::Busy, "another runner has taken over").next("migrate status"));
+        // A registration in an open transaction holds the gate; it must end before anything can be decided.
+        if let Err(error) = engine.ledger.gate_lock(&mut self.session).await {
+            return Err(match error.is_lock_conflict() {
+                true => Failure::refused(
+                    "an instance is registering in a transaction that is still open".to_owned(),
+                )
+                .next(format!("let it end, then migrate contract {}", plan.version)),
+                false => error.into(),
+            });
         }
-        engine.ledger.gate_lock(&mut self.session).await?;
         let facts = engine.facts(&mut self.session, plan, request).await?;
         let pass: GatePass = match gate::decide(&facts, overridden(request)) {
             Verdict::Open(pass) => pass,
@@ -299,15 +319,19 @@ impl Runner<'_> {
     /// Constraints first, which may fail on data; then the short reversible transactions.
     async fn seal(&mut self, running: &Running<'_>, request: &Request) -> Outcome<()> {
         let plan = running.plan;
+        // A reopen that was cut off: what it left is taken back before anything is done anew.
+        if self.any_undone(running, &plan.seal).await? || self.any_undone(running, &plan.restrict).await? {
+            self.undo_steps(running, &plan.seal).await?;
+            self.undo_steps(running, &plan.restrict).await?;
+        }
         self.run_steps(running, &plan.restrict).await?;
         fault::point("contract.restricted");
         self.run_steps(running, &plan.seal).await?;
-        self.store_fingerprint(plan).await?;
         let soak = self.soak(plan, request.soak);
-        self.engine
-            .ledger
-            .advance(&mut self.session, plan.version, State::Closing, Event::SealFinished, soak)
-            .await?;
-        Ok(())
+        self.begin().await?;
+        self.store_fingerprint(plan).await?;
+        let (ledger, session) = (&self.engine.ledger, &mut self.session);
+        ledger.advance(session, plan.version, State::Closing, Event::SealFinished, soak).await?;
+        self.commit().await
     }
 }

@@ -1,5 +1,7 @@
 //! Expand: plans what is pending, stores each plan, runs it.
 
+use std::time::{Duration, Instant};
+
 use crate::decide::draft::{Moving, compile};
 use crate::decide::history::{Due, EntryFact, FileFact, compare};
 use crate::decide::plan::Plan;
@@ -9,11 +11,15 @@ use crate::engine::step_runner::Running;
 use crate::engine::{EXPAND_WAIT, Engine, Happening, Runner};
 use crate::model::catalog::Catalog;
 use crate::model::migration::{MigrationFile, read_folder};
+use crate::model::sql::Statement;
 use crate::pg::ledger::Entry;
 use crate::pg::session::Session;
 use crate::pg::{catalog, install};
 use crate::words::fault;
 use crate::words::version::Version;
+
+/// How long `plan` looks at tables that somebody has locked.
+const PLAN_WAIT: Duration = Duration::from_secs(1);
 
 /// What to expand.
 #[derive(Debug, Clone, Default)]
@@ -96,15 +102,21 @@ impl Engine {
             .filter(|file| situation.due.expand.contains(&file.version))
             .cloned()
             .collect();
-        let mut catalog = self.snapshot(session, &due).await?;
+        // One that is expanding right now, or again from where it stopped, runs the stored plan.
+        let stored = |file: &MigrationFile| {
+            situation.entries.iter().any(|entry| {
+                entry.version == file.version
+                    && entry.state == State::Expanding
+                    && (!entry.untouched || entry.checksum == file.checksum)
+            })
+        };
+        let fresh: Vec<MigrationFile> = due.iter().filter(|file| !stored(file)).cloned().collect();
+        let mut catalog = self.snapshot(session, &fresh, PLAN_WAIT).await?;
         let others: Vec<Entry> = situation.entries.iter().filter(|entry| !entry.untouched).cloned().collect();
         let mut moving: Vec<Moving> = self.moving(session, &others).await?;
         let mut plans = Vec::new();
         for file in due {
-            let half_way = situation.entries.iter().any(|entry| {
-                entry.version == file.version && entry.state == State::Expanding && !entry.untouched
-            });
-            if half_way {
+            if stored(&file) {
                 let (plan, _) = self.stored_plan(session, file.version).await?;
                 plans.push((file, plan));
                 continue;
@@ -117,20 +129,29 @@ impl Engine {
         Ok(plans)
     }
 
-    /// The tables that the files speak of.
-    pub(crate) async fn snapshot(&self, session: &mut Session, files: &[MigrationFile]) -> Outcome<Catalog> {
-        let words = files
-            .iter()
-            .flat_map(|file| &file.statements)
-            .flat_map(|statement| statement.words.iter().cloned())
-            .collect();
-        let renamed = files
-            .iter()
-            .flat_map(|file| &file.statements)
-            .filter_map(|statement| statement.renames_columns_of())
+    /// The tables that the files speak of. Waits up to `wait` for tables that somebody has locked.
+    pub(crate) async fn snapshot(
+        &self,
+        session: &mut Session,
+        files: &[MigrationFile],
+        wait: Duration,
+    ) -> Outcome<Catalog> {
+        let statements = || files.iter().flat_map(|file| &file.statements);
+        let words: Vec<String> = statements().flat_map(|statement| statement.words.iter().cloned()).collect();
+        let renamed: Vec<String> = statements()
+            .filter_map(Statement::renames_columns_of)
             .map(|table| table.as_str().to_owned())
             .collect();
-        Ok(catalog::snapshot(session, words, renamed, &self.ledger.schema).await?)
+        let deadline = Instant::now() + wait;
+        loop {
+            match catalog::snapshot(session, words.clone(), renamed.clone(), &self.ledger.schema).await {
+                Err(error) if error.is_lock_conflict() && Instant::now() < deadline => {
+                    self.note("waiting: a table is locked");
+                    tokio::time::sleep(self.limits.lock_timeout).await;
+                }
+                snapshot => return Ok(snapshot?),
+            }
+        }
     }
 }
 
@@ -178,10 +199,14 @@ impl Runner<'_> {
                 let others: Vec<Entry> =
                     entries.iter().filter(|entry| entry.version != file.version).cloned().collect();
                 let moving = engine.moving(&mut self.session, &others).await?;
-                let catalog = engine.snapshot(&mut self.session, std::slice::from_ref(file)).await?;
+                let catalog = engine
+                    .snapshot(&mut self.session, std::slice::from_ref(file), engine.limits.lock_total)
+                    .await?;
                 let (plan, _, _) = compile(file, &catalog, &moving, &engine.settings)?;
                 check_hash(&plan, wanted)?;
+                self.begin().await?;
                 let attempt = engine.ledger.insert(&mut self.session, &plan, &file.source.text).await?;
+                self.commit().await?;
                 fault::point("expand.stored");
                 (plan, attempt)
             }
@@ -209,10 +234,10 @@ impl Runner<'_> {
             };
             return Err(Failure { next: failure.next.or(Some(next)), ..failure });
         }
-        self.store_fingerprint(&plan).await?;
         fault::point("expand.steps_done");
         // In one transaction, so that a migration with nothing to backfill is never left half way.
-        self.session.execute("BEGIN").await?;
+        self.begin().await?;
+        self.store_fingerprint(&plan).await?;
         let mut state = engine
             .ledger
             .advance(&mut self.session, plan.version, State::Expanding, Event::ExpandFinished, 0)
@@ -225,7 +250,7 @@ impl Runner<'_> {
                 .await?;
         }
         fault::point("expand.before_expanded");
-        self.session.execute("COMMIT").await?;
+        self.commit().await?;
         fault::point("expand.expanded");
         Ok(state)
     }

@@ -91,7 +91,14 @@ impl Failure {
 
 impl From<PgError> for Failure {
     fn from(error: PgError) -> Self {
+        if error.is_lost() {
+            return Self::environment(error.to_string())
+                .next("run the same command again: it goes on where it stopped");
+        }
         match &error {
+            PgError::Overtaken(_) => {
+                Self::new(Kind::Busy, error.to_string()).next("migrate status, then the same command again")
+            }
             PgError::Unreachable { .. } | PgError::Lost(_) => Self::environment(error.to_string()),
             PgError::Refused(refusal) if refusal.code == "42501" => Self::environment(error.to_string())
                 .next("run migrate as the owner of the tables and of the ledger's schema"),

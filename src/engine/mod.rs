@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::decide::draft::{Moving, Role, Settings};
-use crate::decide::plan::{FORMAT, Plan};
+use crate::decide::plan::{FORMAT, Plan, SealedColumn};
 use crate::engine::failure::{Failure, Outcome};
 use crate::pg::install;
 use crate::pg::lease::Lease;
@@ -197,10 +197,11 @@ pub(crate) fn moving_columns(plan: &Plan) -> Vec<Moving> {
         .iter()
         .filter_map(|(table, column)| {
             let table = plan.tables.iter().find(|name| &name.plain() == table)?.clone();
-            let sealed = plan.sealed.iter().any(|sealed| sealed.table == table && &sealed.column == column);
+            let sealed = |sealed: &SealedColumn| {
+                sealed.table == table && (&sealed.column == column || &sealed.going == column)
+            };
             let new = plan.adds.contains(&format!("{}.{}", table.plain(), column.as_str()));
-            let renamed = new && !plan.jobs.is_empty() && is_shadow(plan, &table.plain(), column.as_str());
-            let role = if sealed || renamed {
+            let role = if plan.sealed.iter().any(sealed) {
                 Role::Leaves
             } else if new {
                 Role::Computed
@@ -212,18 +213,11 @@ pub(crate) fn moving_columns(plan: &Plan) -> Vec<Moving> {
         .collect()
 }
 
-/// Whether a column is the shadow of a rename: the seal hides it under its own name.
-fn is_shadow(plan: &Plan, table: &str, column: &str) -> bool {
-    plan.sealed.iter().any(|sealed| {
-        sealed.table.plain() == table
-            && sealed.hidden.as_str().ends_with(column)
-            && sealed.column.as_str() != column
-    })
-}
-
 impl Runner<'_> {
     /// Ends the runner's right in an orderly way.
     pub(crate) async fn release(mut self) {
+        // An error may have left a transaction open.
+        self.session.rollback().await;
         self.lease.release(&mut self.session, &self.engine.ledger.schema).await;
         self.session.close().await;
     }

@@ -95,6 +95,7 @@ fn next_command(entry: &Entry) -> Option<String> {
     match entry.state {
         State::Pending | State::Expanding => Some("migrate expand".to_owned()),
         State::Expanded | State::Backfilling => Some(format!("migrate backfill {version}")),
+        State::Ready if entry.verified != Some(true) => Some(format!("migrate backfill {version}")),
         State::Ready if entry.has_contract => Some(format!("roll out, then migrate contract {version}")),
         State::Ready | State::Closing | State::Dropping => Some(format!("migrate contract {version}")),
         State::Sealed => match entry.drop_due_in_seconds {

@@ -52,17 +52,14 @@ impl Runner<'_> {
         self.undo_steps(&running, &plan.seal).await?;
         fault::point("reopen.unsealed");
         self.undo_steps(&running, &plan.restrict).await?;
+        self.begin().await?;
         self.store_fingerprint(&plan).await?;
-        engine
-            .ledger
-            .event(
-                &mut self.session,
-                Some(version),
-                "reopen",
-                serde_json::json!({ "accept_nulls": accept_nulls }),
-            )
-            .await?;
-        Ok(engine.ledger.advance(&mut self.session, version, entry.state, Event::Reopened, 0).await?)
+        let detail = serde_json::json!({ "accept_nulls": accept_nulls });
+        engine.ledger.event(&mut self.session, Some(version), "reopen", detail).await?;
+        let state =
+            engine.ledger.advance(&mut self.session, version, entry.state, Event::Reopened, 0).await?;
+        self.commit().await?;
+        Ok(state)
     }
 
     /// Old code would find nulls where nothing computed a value.

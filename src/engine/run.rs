@@ -15,6 +15,9 @@ use crate::pg::session::Session;
 /// How often the reason for not serving yet is repeated.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
+/// How long the database may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long the child has to end after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(30);
 
@@ -86,6 +89,19 @@ impl Engine {
 }
 
 impl Registration<'_> {
+    /// A sign of life, bounded: a network that swallows packets must not keep us from the child and from signals.
+    async fn sign(&mut self) -> Sign {
+        let known = self.incarnation != 0;
+        let sign = async { if known { self.beat().await } else { self.register().await } };
+        match tokio::time::timeout(ANSWER_TIMEOUT, sign).await {
+            Ok(sign) => sign,
+            Err(_) => {
+                self.session = None;
+                Sign::Silent(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))
+            }
+        }
+    }
+
     async fn register(&mut self) -> Sign {
         let (engine, request) = (self.engine, self.request);
         let Some(session) = self.session().await else {
@@ -141,7 +157,7 @@ impl Registration<'_> {
 
     async fn session(&mut self) -> Option<&mut Session> {
         if self.session.is_none() {
-            self.session = Session::connect(&self.engine.target, "migrate run").await.ok();
+            self.session = Session::connect_plain(&self.engine.target, "migrate run").await.ok();
         }
         self.session.as_mut()
     }
@@ -149,12 +165,13 @@ impl Registration<'_> {
     async fn wait_to_serve(&mut self, signals: &mut Signals) -> Outcome<Option<i32>> {
         let deadline = Instant::now() + self.request.wait;
         let mut said: Option<Instant> = None;
-        let mut sign = self.register().await;
+        let mut sign = self.sign().await;
         loop {
             let (why, unreachable) = match sign {
                 Sign::Live { may_serve: true, .. } => return Ok(None),
                 Sign::Live { reason, .. } => (reason.unwrap_or_default(), false),
                 Sign::Closed(reason) => {
+                    self.leave().await;
                     return Err(Failure::refused(reason).next("deploy a newer version of the application"));
                 }
                 Sign::Silent(reason) => (reason, true),
@@ -176,7 +193,7 @@ impl Registration<'_> {
                 signal = signals.next() => return Ok(Some(signal)),
                 () = tokio::time::sleep(Duration::from_millis(500).min(deadline.saturating_duration_since(Instant::now()))) => {}
             }
-            sign = if self.incarnation == 0 { self.register().await } else { self.beat().await };
+            sign = self.sign().await;
         }
     }
 
@@ -191,7 +208,7 @@ impl Registration<'_> {
                 signal = signals.next() => pass_on(&child, signal),
                 () = tokio::time::sleep(next.saturating_duration_since(Instant::now())) => {
                     next = Instant::now() + every;
-                    match self.beat().await {
+                    match self.sign().await {
                         Sign::Live { .. } => silent = false,
                         Sign::Silent(reason) if !silent => {
                             silent = true;
@@ -224,9 +241,9 @@ impl Registration<'_> {
                 &request.app,
                 &request.instance,
                 incarnation,
-            )
-            .await;
-            if let Err(error) = left {
+            );
+            // Where it is not heard the lease expires.
+            if let Ok(Err(error)) = tokio::time::timeout(ANSWER_TIMEOUT, left).await {
                 tracing::debug!(%error, "deregister");
             }
         }

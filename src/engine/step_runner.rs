@@ -7,7 +7,8 @@
 use std::time::{Duration, Instant};
 
 use crate::decide::plan::{Mode, Plan, Step};
-use crate::engine::failure::{Failure, Outcome};
+use crate::decide::state::{Event, State};
+use crate::engine::failure::{Failure, Kind, Outcome};
 use crate::engine::{Happening, Runner};
 use crate::pg::error::PgError;
 use crate::pg::locks::{blockers, waits_for};
@@ -50,15 +51,28 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Takes back the steps that were started, last first.
+    /// Takes back the steps that took effect, last first. A transaction that has only been started had none.
     pub(crate) async fn undo_steps(&mut self, running: &Running<'_>, steps: &[Step]) -> Outcome<()> {
         for step in steps.iter().rev() {
             let state = self.record(running, &step.id).await?;
-            if matches!(state.as_deref(), Some("started" | "done")) {
-                self.run_step(running, step, Direction::Undo).await?;
+            match (state.as_deref(), &step.mode) {
+                (Some("done"), _) | (Some("started"), Mode::Alone { .. }) => {
+                    self.run_step(running, step, Direction::Undo).await?;
+                }
+                _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Whether some of the steps were taken back and not run again.
+    pub(crate) async fn any_undone(&mut self, running: &Running<'_>, steps: &[Step]) -> Outcome<bool> {
+        for step in steps {
+            if self.record(running, &step.id).await?.as_deref() == Some("undone") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn record(&mut self, running: &Running<'_>, id: &str) -> Outcome<Option<String>> {
@@ -73,10 +87,12 @@ impl Runner<'_> {
         loop {
             let result = match (&step.mode, direction) {
                 (Mode::Transaction, _) => self.transaction(running, step, direction).await,
-                (Mode::Alone { verify, clean_up }, Direction::Do) => {
-                    self.alone(running, step, verify, clean_up).await
+                (Mode::Alone { verify, leftover, clean_up }, Direction::Do) => {
+                    self.alone(running, step, &Catalog { verify, leftover }, clean_up).await
                 }
-                (Mode::Alone { .. }, Direction::Undo) => self.undo_alone(running, step).await,
+                (Mode::Alone { verify, leftover, .. }, Direction::Undo) => {
+                    self.undo_alone(running, step, &Catalog { verify, leftover }).await
+                }
                 (Mode::Require { .. }, Direction::Undo) => self.undo_nothing(running, step).await,
                 (Mode::Require { table, predicate, says }, Direction::Do) => {
                     self.require(running, step, table, predicate, says).await?;
@@ -85,13 +101,7 @@ impl Runner<'_> {
             };
             match result {
                 Ok(()) => break,
-                Err(StepError::LeaseLost) => {
-                    return Err(Failure::new(
-                        crate::engine::failure::Kind::Busy,
-                        "another runner has taken over",
-                    )
-                    .next("migrate status, then the same command again"));
-                }
+                Err(StepError::LeaseLost) => return Err(StepError::LeaseLost.failure()),
                 Err(StepError::Pg(error)) if error.is_lock_conflict() => {
                     conflicts += 1;
                     self.wait_for_lock(step, conflicts, started, &error).await?;
@@ -152,7 +162,12 @@ impl Runner<'_> {
             }
             session.execute("SET LOCAL search_path = pg_catalog, pg_temp").await?;
             match direction {
-                Direction::Do => self.engine.ledger.step_end(session, version, attempt, &step.id).await?,
+                Direction::Do => {
+                    self.engine
+                        .ledger
+                        .step_end(session, version, attempt, &step.id, self.lease.epoch)
+                        .await?;
+                }
                 Direction::Undo => {
                     self.engine
                         .ledger
@@ -185,61 +200,89 @@ impl Runner<'_> {
         &mut self,
         running: &Running<'_>,
         step: &Step,
-        verify: &str,
+        catalog: &Catalog<'_>,
         clean_up: &str,
     ) -> Result<(), StepError> {
         self.intent(running, step).await?;
         fault::point("step.before");
-        let took_effect = format!("{verify} AS value");
-        if !self.session.one::<bool>(&took_effect, &[]).await? {
-            let path = path(&running.plan.search_path);
-            self.session.execute(&format!("SET lock_timeout = 0; SET statement_timeout = '{ALONE_DEADLINE}'; SET search_path = {path}")).await?;
+        if !self.ask(catalog.verify).await? {
+            self.alone_settings(running).await?;
             let watcher = self.watch(step);
-            let done = async {
-                self.session.execute(clean_up).await?;
-                fault::point("step.statement");
-                for statement in &step.sql {
-                    self.session.execute(statement).await?;
-                }
-                Ok::<(), PgError>(())
-            }
-            .await;
+            let done = self.build(step, catalog, clean_up).await;
             watcher.abort();
-            let back = "SET lock_timeout = '300ms'; SET statement_timeout = 0; SET search_path = pg_catalog, pg_temp";
-            match done {
-                Ok(()) => self.session.execute(back).await?,
-                Err(error) if error.is_lost() => return Err(error.into()),
-                Err(error) => {
-                    // A half-built unique index rejects writers: it goes before anything else happens.
-                    self.session.execute(clean_up).await?;
-                    self.session.execute(back).await?;
-                    return Err(error.into());
-                }
-            };
+            self.usual_settings(done).await?;
             fault::point("step.after_statement");
         }
-        if !self.session.one::<bool>(&took_effect, &[]).await? {
+        if !self.ask(catalog.verify).await? {
             return Err(PgError::Answer(format!(
                 "`{}` ran, and the catalog does not show its effect",
                 step.sql.join("; ")
             ))
             .into());
         }
-        self.engine
-            .ledger
-            .step_end(&mut self.session, running.plan.version, running.attempt, &step.id)
-            .await?;
+        let (version, attempt, epoch) = (running.plan.version, running.attempt, self.lease.epoch);
+        self.engine.ledger.step_end(&mut self.session, version, attempt, &step.id, epoch).await?;
         Ok(())
     }
 
-    async fn undo_alone(&mut self, running: &Running<'_>, step: &Step) -> Result<(), StepError> {
-        let path = path(&running.plan.search_path);
-        self.session.execute(&format!("SET lock_timeout = 0; SET search_path = {path}")).await?;
-        for statement in &step.undo {
-            self.session.execute(statement).await?;
+    async fn build(&mut self, step: &Step, catalog: &Catalog<'_>, clean_up: &str) -> Result<(), PgError> {
+        if self.ask(catalog.leftover).await? {
+            self.session.execute(clean_up).await?;
         }
-        self.session.execute("SET lock_timeout = '300ms'; SET search_path = pg_catalog, pg_temp").await?;
+        fault::point("step.statement");
+        for statement in &step.sql {
+            if let Err(error) = self.session.execute(statement).await {
+                // A half-built unique index rejects writers: it goes before anything else happens.
+                if !error.is_lost() && self.ask(catalog.leftover).await? {
+                    self.session.execute(clean_up).await?;
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn undo_alone(
+        &mut self,
+        running: &Running<'_>,
+        step: &Step,
+        catalog: &Catalog<'_>,
+    ) -> Result<(), StepError> {
+        self.intent(running, step).await?;
+        let ours = self.ask(catalog.verify).await? || self.ask(catalog.leftover).await?;
+        if ours {
+            self.alone_settings(running).await?;
+            let watcher = self.watch(step);
+            let mut done = Ok(());
+            for statement in &step.undo {
+                done = done.and(self.session.execute(statement).await.map(drop));
+            }
+            watcher.abort();
+            self.usual_settings(done).await?;
+        }
         self.undo_nothing(running, step).await
+    }
+
+    async fn ask(&mut self, question: &str) -> Result<bool, PgError> {
+        self.session.one(&format!("{question} AS value"), &[]).await
+    }
+
+    /// For a statement that waits for others to end and blocks nobody meanwhile.
+    async fn alone_settings(&mut self, running: &Running<'_>) -> Result<(), PgError> {
+        let path = path(&running.plan.search_path);
+        let set = format!(
+            "SET lock_timeout = 0; SET statement_timeout = '{ALONE_DEADLINE}'; SET search_path = {path}"
+        );
+        self.session.execute(&set).await.map(drop)
+    }
+
+    /// Back to the session's own settings, whatever came of the statement.
+    async fn usual_settings(&mut self, done: Result<(), PgError>) -> Result<(), PgError> {
+        if !done.as_ref().is_err_and(PgError::is_lost) {
+            let back = "SET lock_timeout = '300ms'; SET statement_timeout = 0; SET search_path = pg_catalog, pg_temp";
+            self.session.execute(back).await?;
+        }
+        done
     }
 
     async fn undo_nothing(&mut self, running: &Running<'_>, step: &Step) -> Result<(), StepError> {
@@ -277,10 +320,9 @@ impl Runner<'_> {
             )
             .await?;
         if rows.is_empty() {
-            if let Err(StepError::Pg(error)) = self.intent(running, step).await {
-                return Err(error.into());
-            }
-            self.engine.ledger.step_end(&mut self.session, version, running.attempt, &step.id).await?;
+            self.intent(running, step).await.map_err(StepError::failure)?;
+            let (attempt, epoch) = (running.attempt, self.lease.epoch);
+            self.engine.ledger.step_end(&mut self.session, version, attempt, &step.id, epoch).await?;
             return Ok(());
         }
         let mut details: Vec<String> =
@@ -362,6 +404,35 @@ impl Runner<'_> {
         })
     }
 
+    /// Opens a transaction that only the runner can commit: the lease is held to its end.
+    pub(crate) async fn begin(&mut self) -> Outcome<()> {
+        self.session.execute("BEGIN").await?;
+        if lease::hold(&mut self.session, &self.engine.ledger.schema, self.lease.epoch).await? {
+            return Ok(());
+        }
+        self.session.rollback().await;
+        Err(overtaken())
+    }
+
+    pub(crate) async fn commit(&mut self) -> Outcome<()> {
+        self.session.execute("COMMIT").await?;
+        Ok(())
+    }
+
+    /// One transition, fenced.
+    pub(crate) async fn advance(
+        &mut self,
+        version: Version,
+        from: State,
+        event: Event,
+        soak: i64,
+    ) -> Outcome<State> {
+        self.begin().await?;
+        let state = self.engine.ledger.advance(&mut self.session, version, from, event, soak).await?;
+        self.commit().await?;
+        Ok(state)
+    }
+
     /// Stores the shape of the columns that the plan touches.
     pub(crate) async fn store_fingerprint(&mut self, plan: &Plan) -> Outcome<()> {
         let full = catalog::fingerprint(&mut self.session, &plan.tables).await?;
@@ -395,10 +466,31 @@ impl Runner<'_> {
     }
 }
 
+/// What to ask the catalog about a step without a transaction.
+struct Catalog<'a> {
+    verify: &'a str,
+    leftover: &'a str,
+}
+
 /// Why a try of a step did not succeed.
 enum StepError {
     LeaseLost,
     Pg(PgError),
+}
+
+impl StepError {
+    fn failure(self) -> Failure {
+        match self {
+            Self::LeaseLost => overtaken(),
+            Self::Pg(error) => error.into(),
+        }
+    }
+}
+
+/// Somebody else is the runner now.
+pub(crate) fn overtaken() -> Failure {
+    Failure::new(Kind::Busy, "another runner has taken over")
+        .next("migrate status, then the same command again")
 }
 
 impl From<PgError> for StepError {

@@ -7,6 +7,7 @@ use crate::engine::failure::{Failure, Outcome};
 use crate::engine::step_runner::Running;
 use crate::engine::{Engine, Happening, Runner};
 use crate::pg::error::PgError;
+use crate::pg::lease::hold;
 use crate::words::fault;
 
 /// Pages read at once by the sweep and by verification: nearly all rows need nothing by then.
@@ -51,8 +52,17 @@ impl Engine {
 impl Runner<'_> {
     async fn settle_one(&mut self, plan: &Plan) -> Outcome<State> {
         let entry = self.engine.entry(&mut self.session, plan.version).await?;
-        if entry.state != State::Backfilling {
-            return Ok(entry.state);
+        match entry.state {
+            State::Backfilling => {}
+            // Verification failed, or has not run since: convert what is left and look again.
+            State::Ready => {
+                for job in &plan.jobs {
+                    self.sweep(job).await?;
+                }
+                self.verify_plan(plan, Names::Open).await?;
+                return Ok(State::Ready);
+            }
+            state => return Ok(state),
         }
         for job in &plan.jobs {
             let swept = self.sweep(job).await?;
@@ -63,11 +73,7 @@ impl Runner<'_> {
         self.run_steps(&running, &plan.settle).await?;
         self.verify_plan(plan, Names::Open).await?;
         fault::point("backfill.verified");
-        Ok(self
-            .engine
-            .ledger
-            .advance(&mut self.session, plan.version, State::Backfilling, Event::BackfillFinished, 0)
-            .await?)
+        self.advance(plan.version, State::Backfilling, Event::BackfillFinished, 0).await
     }
 
     /// Reads the table until one reading finds nothing to convert. Gives the number of rows that were converted.
@@ -109,9 +115,13 @@ impl Runner<'_> {
     }
 
     async fn sweep_range(&mut self, job: &Job, first: i64, end: i64) -> Result<u64, PgError> {
+        let (ledger, epoch) = (self.engine.ledger.schema.clone(), self.lease.epoch);
         let session = &mut self.session;
         let done = async {
             session.execute(&batch_begin(job)).await?;
+            if !hold(session, &ledger, epoch).await? {
+                return Err(PgError::Overtaken("another runner has taken over".to_owned()));
+            }
             let rows = session.execute(&batch_update(job, first, end)).await?;
             session.execute("COMMIT").await?;
             Ok(rows)
@@ -152,7 +162,13 @@ impl Runner<'_> {
         self.engine.observer.saw(Happening::Note(format!("migration {}: verifying", plan.version)));
         for job in &plan.jobs {
             let wrong = if names == Names::Open { &job.wrong } else { &job.wrong_sealed };
-            let rows = self.wrong_rows(job, wrong).await?;
+            let rows = match self.wrong_rows(job, wrong).await {
+                Ok(rows) => rows,
+                Err(failure) => {
+                    self.engine.ledger.set_verified(&mut self.session, plan.version, false).await?;
+                    return Err(failure);
+                }
+            };
             if !rows.is_empty() {
                 self.engine.ledger.set_verified(&mut self.session, plan.version, false).await?;
                 let next = match names {

@@ -20,6 +20,8 @@ pub(crate) struct Catalog {
     pub(crate) volatile_functions: BTreeSet<String>,
     /// Names of functions whose result depends on session settings, in every overload.
     pub(crate) stable_functions: BTreeSet<String>,
+    /// Names of aggregates and window functions.
+    pub(crate) aggregates: BTreeSet<String>,
     /// Schemas, types and functions that exist, as `kind:schema.name`.
     pub(crate) objects: BTreeSet<String>,
     /// Whether the runner's role is exempt from row security.
@@ -59,6 +61,8 @@ pub(crate) struct Column {
     pub(crate) name: Ident,
     /// As `format_type` writes it.
     pub(crate) type_sql: String,
+    /// ` COLLATE …` where it is not the type's own, or nothing.
+    pub(crate) collation: String,
     pub(crate) not_null: bool,
     pub(crate) default: Option<String>,
     /// Whether the default is a constant.
@@ -107,6 +111,14 @@ impl Table {
 
     pub(crate) fn column_mut(&mut self, name: &Ident) -> Option<&mut Column> {
         self.columns.iter_mut().find(|column| &column.name == name)
+    }
+
+    /// A reference to a column as an expression must write it outside its table: with its collation.
+    pub(crate) fn collated(&self, name: &Ident) -> String {
+        match self.column(name) {
+            Some(column) if !column.collation.is_empty() => format!("({name}{})", column.collation),
+            _ => name.to_string(),
+        }
     }
 
     /// Why migrations do not work on this kind of table yet.

@@ -14,6 +14,9 @@ pub(crate) enum PgError {
     /// The connection broke; whether the statement took effect is unknown.
     #[error("the connection to the server was lost: {0}")]
     Lost(String),
+    /// Another runner was here: the ledger is not in the state that was expected.
+    #[error("{0}")]
+    Overtaken(String),
     /// The server's answer was not what the program expects.
     #[error("unexpected answer from the server: {0}")]
     Answer(String),
@@ -44,7 +47,7 @@ impl PgError {
     pub(crate) fn code(&self) -> Option<&str> {
         match self {
             Self::Refused(refusal) => Some(&refusal.code),
-            Self::Unreachable { .. } | Self::Lost(_) | Self::Answer(_) => None,
+            Self::Unreachable { .. } | Self::Lost(_) | Self::Overtaken(_) | Self::Answer(_) => None,
         }
     }
 
@@ -55,7 +58,8 @@ impl PgError {
 
     /// The connection is gone.
     pub(crate) fn is_lost(&self) -> bool {
-        matches!(self, Self::Lost(_)) || matches!(self.code(), Some("57P01" | "57P02" | "57P03"))
+        matches!(self, Self::Lost(_))
+            || matches!(self.code(), Some("57P01" | "57P02" | "57P03" | "57P05" | "25P03"))
     }
 
     /// The data does not fit the expression or the type (classes 21, 22 and 23).

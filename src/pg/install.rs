@@ -63,7 +63,13 @@ pub(crate) async fn install(session: &mut Session, ledger: &Ident) -> Result<boo
         .await?;
     let done = match is_installed(session, ledger).await {
         Ok(true) => Ok(false),
-        Ok(false) => session.execute(&sql).await.map(|_| true),
+        Ok(false) => match foreign_schema(session, ledger).await {
+            Ok(None) => session.execute(&sql).await.map(|_| true),
+            Ok(Some(owner)) => Err(PgError::Answer(format!(
+                "the schema {ledger} belongs to {owner}: name another one (setting `ledger`)"
+            ))),
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error),
     };
     match done {
@@ -73,4 +79,16 @@ pub(crate) async fn install(session: &mut Session, ledger: &Ident) -> Result<boo
             Err(error)
         }
     }
+}
+
+/// The owner of a schema of that name, if it is somebody else: what stands there could run with our rights.
+async fn foreign_schema(session: &mut Session, ledger: &Ident) -> Result<Option<String>, PgError> {
+    #[derive(Deserialize)]
+    struct Owner {
+        owner: String,
+    }
+    let sql = "SELECT pg_get_userbyid(n.nspowner) AS owner FROM pg_namespace AS n
+               WHERE n.nspname = $1 AND NOT pg_has_role(n.nspowner, 'USAGE')";
+    let owner: Option<Owner> = session.optional(sql, &[ledger.as_str().into()]).await?;
+    Ok(owner.map(|owner| owner.owner))
 }

@@ -68,7 +68,7 @@ impl Lease {
                 session.optional(&query("lease_take", ledger), &params).await;
             match taken {
                 Ok(Some(Epoch { value: epoch })) => {
-                    let renewal = tokio::spawn(renew(session, ledger.clone(), epoch));
+                    let renewal = tokio::spawn(renew(target.clone(), session, ledger.clone(), epoch));
                     return Ok(Self { epoch, renewal });
                 }
                 Ok(None) => {}
@@ -122,14 +122,23 @@ pub(crate) async fn hold(session: &mut Session, ledger: &Ident, epoch: i64) -> R
     Ok(held.is_some())
 }
 
-async fn renew(mut session: Session, ledger: Ident, epoch: i64) {
+/// Keeps the lease until somebody else has it. A broken connection is made again; the row names the new one, so that
+/// nobody takes the holder for dead.
+async fn renew(target: Target, session: Session, ledger: Ident, epoch: i64) {
+    let mut session = Some(session);
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
-        let renewed: Result<i64, PgError> =
-            session.one(&query("lease_renew", &ledger), &[epoch.into(), TTL_MS.into()]).await;
-        // Whoever took it over, or a broken connection: the next step sees it by its epoch.
-        if renewed.is_err() {
-            return;
+        if session.is_none() {
+            session = Session::connect(&target, "migrate lease").await.ok();
+        }
+        let Some(open) = &mut session else { continue };
+        let renewed: Result<Option<Epoch>, PgError> =
+            open.optional(&query("lease_renew", &ledger), &[epoch.into(), TTL_MS.into()]).await;
+        match renewed {
+            Ok(Some(_)) => {}
+            // Somebody took it over: the next step sees it by its epoch.
+            Ok(None) => return,
+            Err(_) => session = None,
         }
     }
 }

@@ -34,6 +34,9 @@ pub(crate) struct Entry {
     /// Expanding, and no step has taken effect: the file may still be changed.
     #[serde(default, skip_serializing)]
     pub(crate) untouched: bool,
+    /// Since the seal.
+    #[serde(default, skip_serializing)]
+    pub(crate) sealed_seconds: Option<i64>,
 }
 
 /// What was stored when the migration was expanded.
@@ -145,7 +148,7 @@ impl Ledger {
         let moved: Option<Present> =
             session.optional(&query("migration_move", &self.schema), &params).await?;
         moved.map(|_| next).ok_or_else(|| {
-            PgError::Answer(format!("migration {version} is not {from} any more; another runner was here"))
+            PgError::Overtaken(format!("migration {version} is not {from} any more; another runner was here"))
         })
     }
 
@@ -218,10 +221,11 @@ impl Ledger {
         version: Version,
         attempt: i64,
         id: &str,
+        epoch: i64,
     ) -> Done {
-        let params = [version.number().into(), attempt.into(), id.into(), "done".into()];
-        let _: bool = session.one(&query("step_end", &self.schema), &params).await?;
-        Ok(())
+        let params = [version.number().into(), attempt.into(), id.into(), "done".into(), epoch.into()];
+        let ended: Option<Present> = session.optional(&query("step_end", &self.schema), &params).await?;
+        ended.map(|_| ()).ok_or_else(|| PgError::Overtaken(format!("step {id} is another runner's now")))
     }
 
     pub(crate) async fn step_undone(
@@ -360,6 +364,23 @@ impl Ledger {
         ];
         let facts = session.optional(&query("gate_facts", &self.schema), &params).await?;
         facts.ok_or_else(|| PgError::Answer(format!("the ledger has no migration {version}")))
+    }
+
+    /// What would stop a column from being dropped.
+    pub(crate) async fn dependants(
+        &self,
+        session: &mut Session,
+        table: &QualifiedName,
+        column: &Ident,
+    ) -> Result<Vec<String>, PgError> {
+        #[derive(Deserialize)]
+        struct Dependant {
+            what: String,
+        }
+        let table = table.to_string();
+        let params = [table.as_str().into(), column.as_str().into()];
+        let found: Vec<Dependant> = session.rows(&query("hidden_dependants", &self.schema), &params).await?;
+        Ok(found.into_iter().map(|dependant| dependant.what).collect())
     }
 
     pub(crate) async fn serving_instances(

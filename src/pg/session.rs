@@ -20,6 +20,8 @@ SET search_path = pg_catalog, pg_temp;
 SET statement_timeout = 0;
 SET lock_timeout = '300ms';
 SET idle_in_transaction_session_timeout = '60s';
+SET idle_session_timeout = 0;
+SET synchronous_commit = on;
 SET default_transaction_read_only = off;
 SET default_transaction_isolation = 'read committed';
 SET default_transaction_deferrable = off;
@@ -65,6 +67,7 @@ impl Target {
     }
 
     /// The same server, another database.
+    #[cfg(test)]
     pub(crate) fn database(&self, name: &str) -> Self {
         Self { options: self.options.clone().database(name) }
     }
@@ -125,6 +128,17 @@ impl Session {
     /// # Errors
     /// [`PgError::Unreachable`] with the server's reason.
     pub(crate) async fn connect(target: &Target, name: &str) -> Result<Self, PgError> {
+        let mut session = Self::connect_plain(target, name).await?;
+        let set = session.execute(SETTINGS).await;
+        set.map_err(|error| PgError::Unreachable { target: target.place(), reason: error.to_string() })?;
+        Ok(session)
+    }
+
+    /// Connects and changes no setting: for a client of the registry, whose connection may be a pooler's.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub(crate) async fn connect_plain(target: &Target, name: &str) -> Result<Self, PgError> {
         let unreachable = |reason: String| PgError::Unreachable { target: target.place(), reason };
         let options = target.options.clone().application_name(name);
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options)).await;
@@ -135,7 +149,6 @@ impl Session {
             Err(_) => return Err(unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
         };
         let mut session = Self { connection, pid: 0 };
-        session.execute(SETTINGS).await.map_err(|error| unreachable(error.to_string()))?;
         session.pid = session.one("SELECT pg_backend_pid() AS value", &[]).await?;
         Ok(session)
     }

@@ -1,5 +1,6 @@
 //! The gate and the registry, raced and tricked.
 
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use super::support::{Project, finish, run, text, try_run};
@@ -86,13 +87,13 @@ async fn a_paused_old_instance_wakes_after_the_seal_to_errors() {
         "sleep",
         "600",
     ]);
-    let mut old = command.spawn().unwrap();
+    let mut old = Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     wait_for(&project, "SELECT count(*)::text FROM pontoon.instance", "1").await;
     project.migrate(&["expand"]).await.expect(0);
     project.migrate(&["backfill"]).await.expect(0);
     project.register("web-new", "7").await;
     project.migrate(&["contract"]).await.expect(4).says("live-instance");
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(old.id()).unwrap());
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(old.0.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
     wait_for(&project, "SELECT count(*)::text FROM pontoon.instance WHERE instance = 'old-1' AND expires_at < clock_timestamp()", "1").await;
     project.migrate(&["contract"]).await.expect(4).says("expired-instance");
@@ -102,7 +103,7 @@ async fn a_paused_old_instance_wakes_after_the_seal_to_errors() {
     project.migrate(&["contract"]).await.expect(0).says("sealed");
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
     assert!(try_run(&mut pool, "EXECUTE w").await.is_err(), "old code wrote to the sealed column");
-    let ended = tokio::task::spawn_blocking(move || old.wait().unwrap()).await.unwrap();
+    let ended = tokio::task::spawn_blocking(move || old.0.wait().unwrap()).await.unwrap();
     assert_eq!(ended.code(), Some(4), "it is told that its version is closed");
     let mut connection = project.database.connect().await;
     assert_eq!(
@@ -271,6 +272,15 @@ async fn status_and_plan_wait_for_nobody() {
         }
         std::fs::remove_file(&pause).unwrap();
         running.await.unwrap().expect(0);
+    }
+}
+
+/// A process that does not outlive a test that fails.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
     }
 }
 

@@ -1,9 +1,18 @@
 //! Everything that needs a server or the program itself. One binary, so that it links once and starts one server.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on has failed, and says with what"
+)]
+
 mod architecture;
 mod bad_input;
 mod crash;
 mod gate;
 mod journeys;
 mod support;
+mod symptoms;
 mod sync;

@@ -76,6 +76,7 @@ impl Column {
         Self {
             name: column.name.clone(),
             type_sql: column.type_sql.clone(),
+            collation: column.collation.clone(),
             not_null: column.not_null,
             default: column.default.as_ref().map(|default| default.expression.text().to_owned()),
             constant_default: column

@@ -12,6 +12,17 @@ use crate::model::sql::Statement;
 pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, phase: AsWritten) -> Result<(), Problem> {
     let first: String = statement.text.lines().next().unwrap_or_default().chars().take(50).collect();
     let title = format!("run as written (not analysed): {first}");
+    let first_word = statement.text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+    if first_word == "vacuum"
+        || statement.words.contains("concurrently")
+        || statement.words.contains("database")
+    {
+        return Err(Problem::unsupported(
+            statement.span.clone(),
+            "a statement that cannot run in a transaction",
+        )
+        .help("run it by hand; a directive cannot make it part of a phase"));
+    }
     match phase {
         AsWritten::Expand => {
             draft.note(&statement.span, first, "expand: run as written, not analysed; abort leaves it");

@@ -26,21 +26,17 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, index: &CreateI
     let name = index_name(draft, statement, index, &table)?;
     let what = format!("CREATE INDEX {} on {}", name.name.as_str(), table.plain());
     if draft.catalog.relations.iter().any(|relation| relation.name == name) {
-        let valid = draft
+        if !index.if_not_exists {
+            let title = format!("`{}` exists already", name.plain());
+            return Err(Problem::new("exists", statement.span.clone(), title, "this index"));
+        }
+        let broken = draft
             .catalog
             .table(&table)
-            .is_some_and(|known| known.indexes.iter().any(|known| known.name == name.name && known.valid));
-        if index.if_not_exists && valid {
-            draft.note(&statement.span, what, "nothing: it exists and is valid");
+            .is_some_and(|known| known.indexes.iter().any(|known| known.name == name.name && !known.valid));
+        if !broken {
+            draft.note(&statement.span, what, "nothing: the name exists");
             return Ok(());
-        }
-        if !index.if_not_exists {
-            return Err(Problem::new(
-                "exists",
-                statement.span.clone(),
-                format!("`{}` exists already", name.plain()),
-                "this index",
-            ));
         }
     }
     let mut filled = 0;
@@ -76,17 +72,22 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, index: &CreateI
 /// dropped first.
 pub(crate) fn concurrent(table: &QualifiedName, name: &QualifiedName, unique: bool, tail: &str) -> Step {
     let unique = if unique { "UNIQUE " } else { "" };
-    let verify = format!(
-        "SELECT EXISTS (\n  SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace\n  \
-         WHERE n.nspname = {} AND c.relname = {} AND i.indrelid = {}::regclass AND i.indisvalid AND i.indisready)",
-        literal(name.schema.as_str()),
-        literal(name.name.as_str()),
-        literal(&table.to_string()),
-    );
+    let index = |flags: String| {
+        format!(
+            "SELECT EXISTS (\n  SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid \
+             JOIN pg_namespace AS n ON n.oid = c.relnamespace\n  WHERE n.nspname = {} AND c.relname = {} AND \
+             i.indrelid = {}::regclass AND {flags})",
+            literal(name.schema.as_str()),
+            literal(name.name.as_str()),
+            literal(&table.to_string()),
+        )
+    };
+    let verify = index(format!("i.indisvalid AND i.indisready AND i.indisunique = {}", !unique.is_empty()));
+    let leftover = index("NOT (i.indisvalid AND i.indisready)".to_owned());
     Step {
         id: String::new(),
         title: format!("build the index {} on {}", name.name.as_str(), table.plain()),
-        mode: Mode::Alone { verify, clean_up: format!("DROP INDEX CONCURRENTLY IF EXISTS {name}") },
+        mode: Mode::Alone { verify, leftover, clean_up: format!("DROP INDEX CONCURRENTLY IF EXISTS {name}") },
         sql: vec![format!("CREATE {unique}INDEX CONCURRENTLY {} ON {table} {tail}", name.name)],
         undo: vec![format!("DROP INDEX CONCURRENTLY IF EXISTS {name}")],
         locks: vec![TableLock { table: table.clone(), mode: LockMode::ShareUpdateExclusive }],
@@ -104,8 +105,8 @@ fn index_name(
     if let Some(name) = &index.name {
         return Ok(QualifiedName::new(table.schema.clone(), name.name.clone()));
     }
-    let keys: Vec<&str> =
-        index.tail.key.iter().map(|key| key.as_ref().map_or("expr", Ident::as_str)).collect();
+    let known = index.tail.names.iter().all(Option::is_some);
+    let keys: Vec<&str> = index.tail.names.iter().flatten().map(Ident::as_str).collect();
     let base = format!("{}_{}_idx", table.name.as_str(), keys.join("_"));
     let taken = |name: &str| {
         draft.catalog.relations.iter().any(|r| r.name.schema == table.schema && r.name.name.as_str() == name)
@@ -113,14 +114,12 @@ fn index_name(
     let free =
         std::iter::once(base.clone()).chain((1..100).map(|n| format!("{base}{n}"))).find(|name| !taken(name));
     match free {
-        Some(name) if name.len() <= MAX_BYTES => {
+        Some(name) if known && name.len() <= MAX_BYTES => {
             Ok(QualifiedName::new(table.schema.clone(), Ident::new(name)))
         }
         _ => {
             Err(Problem::new("index-name", statement.span.clone(), "this index needs a name", "it has none")
-                .help(
-                    "write `CREATE INDEX name ON …`: the name that PostgreSQL would choose is cut or taken",
-                ))
+                .help("write `CREATE INDEX name ON …`: the name that PostgreSQL would choose is not certain"))
         }
     }
 }

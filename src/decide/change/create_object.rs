@@ -9,7 +9,8 @@ use crate::model::problem::Problem;
 use crate::model::sql::{ObjectKind, Statement, StatementKind};
 
 pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), Problem> {
-    let StatementKind::CreateObject { kind, name, or_replace, if_not_exists } = &statement.kind else {
+    let StatementKind::CreateObject { kind, name, or_replace, if_not_exists, arguments } = &statement.kind
+    else {
         return Ok(());
     };
     let name = name.as_ref().map(|name| draft.new_name(name));
@@ -41,8 +42,12 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), P
             "this statement",
         ));
     }
-    let undo = match (&name, exists || *if_not_exists) {
-        (Some(name), false) => vec![format!("DROP {} IF EXISTS {name}", kind.word().to_uppercase())],
+    let undo = match (&name, *if_not_exists) {
+        (Some(name), false) => vec![format!(
+            "DROP {} IF EXISTS {name}{}",
+            kind.word().to_uppercase(),
+            arguments.as_deref().unwrap_or_default()
+        )],
         _ => {
             draft.warnings.push(format!("abort leaves this in place: {what}"));
             Vec::new()

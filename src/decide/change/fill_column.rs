@@ -113,6 +113,11 @@ fn resolve(
             "used here",
         ));
     }
+    if let Some(aggregate) =
+        expression.functions().iter().find(|name| draft.catalog.aggregates.contains(*name))
+    {
+        return Err(Problem::unsupported(span, &format!("the aggregate `{aggregate}` in a mapping")));
+    }
     let mut resolved =
         Resolved { text: String::new(), reads: BTreeSet::new(), may_raise: expression.may_raise() };
     for column in expression.columns() {
@@ -129,6 +134,13 @@ fn resolve(
             None => {
                 draft.claim(Phase::Backfill, Touch::Read, &expression.span, table, &column)?;
                 resolved.reads.insert(column);
+            }
+            Some(Some(earlier)) if earlier.fill.is_some() => {
+                let title = format!(
+                    "`{}` is given its value once, so nothing can be computed from it here",
+                    column.as_str()
+                );
+                return Err(Problem::new("fill-source", span, title, "read here").help("split the file"));
             }
             Some(Some(earlier)) => {
                 resolved.reads.extend(earlier.reads);
@@ -150,10 +162,12 @@ fn prior(draft: &Draft<'_>, table: &QualifiedName, column: &Ident) -> String {
         .find(|draft| &draft.name == table)
         .and_then(|draft| draft.added.iter().find(|added| &added.column.name == column));
     match added {
-        None => column.to_string(),
+        None => draft.catalog.table(table).map_or_else(|| column.to_string(), |known| known.collated(column)),
         Some(added) => match (&added.filled, &added.column.default) {
-            (Some(filled), _) => format!("({})", filled.expression),
-            (None, Some(default)) if !added.default_later => format!("({})", default.expression.text()),
+            (Some(filled), _) => format!("(({})::{})", filled.expression, added.column.type_sql),
+            (None, Some(default)) if !added.default_later => {
+                format!("(({})::{})", default.expression.text(), added.column.type_sql)
+            }
             (None, _) => format!("NULL::{}", added.column.type_sql),
         },
     }
@@ -182,33 +196,39 @@ fn value(
     };
     let (earlier, type_sql) = (added.filled.clone(), added.column.type_sql.clone());
     let volatile = expression.functions().iter().any(|name| draft.catalog.volatile_functions.contains(name));
-    let fill = volatile || resolved.reads.is_empty();
-    let may_raise = resolved.may_raise || type_sql != "text";
+    // A constant that a WHERE limits follows the columns which that reads.
+    let limited = condition.is_some_and(|condition| !condition.reads.is_empty());
+    let fill = volatile || (resolved.reads.is_empty() && !limited);
+    let may_raise =
+        resolved.may_raise || type_sql != "text" || condition.is_some_and(|condition| condition.may_raise);
     if fill {
         if earlier.is_some() {
-            return Err(Problem::new(
-                "fill-twice",
-                set.span.clone(),
-                format!("`{}` is filled twice, and one of the values is given once", set.column.as_str()),
-                "the second time",
-            )
-            .help("write one UPDATE"));
+            return Err(filled_twice(set));
         }
         let mut reads = resolved.reads;
-        let condition = condition.map(|condition| {
-            reads.extend(condition.reads.clone());
-            condition.text.clone()
+        let Some(condition) = condition else {
+            return Ok(Filled { expression: resolved.text, reads, may_raise, fill: Some(None) });
+        };
+        reads.extend(condition.reads.clone());
+        let has_default = draft
+            .added(table, &set.column)
+            .is_some_and(|added| added.column.default.is_some() && !added.default_later);
+        if has_default {
+            // Rows that the WHERE leaves out have the default.
+            let otherwise = prior(draft, table, &set.column);
+            let expression =
+                format!("CASE WHEN {} THEN {} ELSE {otherwise} END", condition.text, resolved.text);
+            return Ok(Filled { expression, reads, may_raise, fill: Some(None) });
+        }
+        return Ok(Filled {
+            expression: resolved.text,
+            reads,
+            may_raise,
+            fill: Some(Some(condition.text.clone())),
         });
-        return Ok(Filled { expression: resolved.text, reads, may_raise, fill: Some(condition) });
     }
     if earlier.as_ref().is_some_and(|earlier| earlier.fill.is_some()) {
-        return Err(Problem::new(
-            "fill-twice",
-            set.span.clone(),
-            format!("`{}` is filled twice, and one of the values is given once", set.column.as_str()),
-            "the second time",
-        )
-        .help("write one UPDATE"));
+        return Err(filled_twice(set));
     }
     session_dependent(draft, table, expression, Some(&type_sql))?;
     let Some(condition) = condition else {
@@ -221,9 +241,14 @@ fn value(
     Ok(Filled {
         expression: format!("CASE WHEN {} THEN {} ELSE {otherwise} END", condition.text, resolved.text),
         reads,
-        may_raise: may_raise || condition.may_raise,
+        may_raise: may_raise || earlier.is_some_and(|earlier| earlier.may_raise),
         fill: None,
     })
+}
+
+fn filled_twice(set: &SetColumn) -> Problem {
+    let title = format!("`{}` is filled twice, and one of the values is given once", set.column.as_str());
+    Problem::new("fill-twice", set.span.clone(), title, "the second time").help("write one UPDATE")
 }
 
 /// Stable functions whose result does not depend on the session for the types that mappings use.
@@ -280,28 +305,44 @@ fn session_dependent(
     if let Some(name) = stable {
         return refuse(format!("`{name}` depends on the session"));
     }
-    let zoned = |type_sql: &str| {
-        type_sql.contains("with time zone")
-            || type_sql.starts_with("timestamptz")
-            || type_sql.starts_with("timetz")
+    let temporal = |type_sql: &str| {
+        let type_sql = type_sql.to_ascii_lowercase();
+        ["date", "time", "interval"].iter().any(|word| type_sql.starts_with(word))
     };
-    let reads_zoned = expression.columns().iter().any(|column| {
-        draft
-            .catalog
-            .table(table)
-            .and_then(|known| known.column(column))
-            .is_some_and(|known| zoned(&known.type_sql))
+    let types: Vec<String> = expression
+        .columns()
+        .iter()
+        .filter_map(|column| draft.catalog.table(table).and_then(|known| known.column(column)))
+        .map(|known| known.type_sql.to_ascii_lowercase())
+        .collect();
+    let text = expression.text().to_ascii_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
+    let casts = text.contains("::") || text.contains("cast(");
+    let mentions = types.iter().any(|type_sql| temporal(type_sql))
+        || (casts && ["date", "time", "interval"].iter().any(|word| text.contains(word)));
+    let target_differs = target.is_some_and(|target| {
+        let target = target.to_ascii_lowercase();
+        (temporal(&target) || types.iter().any(|type_sql| temporal(type_sql)))
+            && types.iter().any(|type_sql| *type_sql != target && !same_temporal(type_sql, &target))
     });
-    let explicit = expression
-        .text()
-        .to_ascii_lowercase()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .contains("at time zone");
-    let converted = expression.may_raise() || target.is_some_and(|target| !zoned(target));
-    if reads_zoned && !explicit && converted && target.is_some() {
-        return refuse("the value of a time with time zone depends on the session's TimeZone".to_owned());
+    let converts =
+        casts || expression.functions().iter().any(|name| NOT_REALLY_STABLE.contains(&name.as_str()));
+    if ((mentions && converts) || target_differs) && !text.contains("at time zone") {
+        return refuse(
+            "a conversion between times, dates and texts depends on the session's TimeZone and DateStyle"
+                .to_owned(),
+        );
     }
     Ok(())
+}
+
+/// Two spellings of one type.
+fn same_temporal(one: &str, other: &str) -> bool {
+    let long = |type_sql: &str| match type_sql {
+        "timestamptz" => "timestamp with time zone".to_owned(),
+        "timestamp" => "timestamp without time zone".to_owned(),
+        "timetz" => "time with time zone".to_owned(),
+        "time" => "time without time zone".to_owned(),
+        other => other.to_owned(),
+    };
+    long(one) == long(other)
 }

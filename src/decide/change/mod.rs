@@ -127,15 +127,19 @@ fn unused_directives(statement: &Statement) -> Vec<Problem> {
             .any(|(_, action)| matches!(action, Action::DropColumn { column, .. } if column == wanted)),
         _ => false,
     };
+    let twice = |wanted: &crate::words::ident::Ident| {
+        let same = |placed: &&Placed| matches!(&placed.directive, Directive::Down { column, .. } if column == wanted);
+        statement.directives.iter().filter(same).count() > 1
+    };
     statement
         .directives
         .iter()
         .filter_map(|Placed { span, directive }| match directive {
-            Directive::Down { column, .. } if !drops(column) => Some(
+            Directive::Down { column, .. } if !drops(column) || twice(column) => Some(
                 Problem::new(
                     "directive",
                     span.clone(),
-                    format!("`down {}` is not used", column.as_str()),
+                    format!("`down {}` is not used, or given twice", column.as_str()),
                     "this directive",
                 )
                 .help("it belongs directly above the statement that drops the column"),

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use crate::decide::draft::{Draft, Phase, Renamed, Touch};
 use crate::model::problem::Problem;
+use crate::model::sql::Expression;
 use crate::words::ident::{Ident, QualifiedName};
 
 pub(crate) fn plan(
@@ -52,6 +53,23 @@ pub(crate) fn plan(
             from.as_str(),
             to.as_str()
         ));
+    }
+    let read = draft.tables.iter().filter(|work| &work.name == table).flat_map(|work| {
+        let filled = work
+            .added
+            .iter()
+            .filter_map(|added| added.filled.as_ref())
+            .flat_map(|filled| filled.reads.clone());
+        filled
+            .chain(
+                work.dropped.iter().filter_map(|dropped| dropped.down.as_ref()).flat_map(Expression::columns),
+            )
+            .collect::<Vec<_>>()
+    });
+    if read.collect::<Vec<_>>().contains(from) {
+        let title = format!("`{}` is renamed here and read by a mapping of the same file", from.as_str());
+        return Err(Problem::new("rename-source", span.clone(), title, "renamed here")
+            .help("split the file: the rename goes into a migration of its own"));
     }
     draft.claim(Phase::Contract, Touch::Change, span, table, from)?;
     draft.claim(Phase::Contract, Touch::Change, span, table, to)?;

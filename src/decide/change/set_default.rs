@@ -24,6 +24,10 @@ pub(crate) fn plan(
             "SET DEFAULT on a column that this file does not add",
         ));
     };
+    if added.column.default.is_some() {
+        return Err(Problem::new("default-twice", span.clone(), format!("`{}` is given two defaults", column.as_str()), "the second one")
+            .help("rows that exist would get the first, new rows the second: write one of them in a migration of its own"));
+    }
     added.column.default = Some(ColumnDefault { expression: default.clone() });
     added.default_later = true;
     draft.note(span, format!("SET DEFAULT on {}.{}", table.plain(), column.as_str()), "with the column");

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use crate::decide::change::create_index;
-use crate::decide::draft::{Added, Draft, Filled, Role, TableDraft, install, sealed_column, table_step};
+use crate::decide::draft::{Added, Draft, Filled, Renamed, Role, TableDraft, install, table_step};
 use crate::decide::plan::{Job, Loss, Mode, SealedColumn, Step};
-use crate::decide::sync::{DefaultKind, Down, Mapping, NewSide, OldSide, Shape, Typed, Up};
+use crate::decide::sync::{DefaultKind, Down, Mapping, NewSide, OldSide, Other, Shape, Typed, Up};
 use crate::model::catalog::{Catalog, Column, Table};
 use crate::model::problem::Problem;
-use crate::model::sql::rename_in_index;
+use crate::model::sql::{Expression, rename_in_index};
 use crate::words::ident::{Ident, QualifiedName};
 
 /// What one table adds to the plan.
@@ -57,7 +57,10 @@ pub(crate) fn assemble(
     let mut settle = Vec::new();
     for renamed in &work.renamed {
         let Some(original) = known.column(&renamed.from) else { continue };
-        expand.push(format!("ALTER TABLE {table} ADD COLUMN {} {}", renamed.to, original.type_sql));
+        expand.push(format!(
+            "ALTER TABLE {table} ADD COLUMN {} {}{}",
+            renamed.to, original.type_sql, original.collation
+        ));
         for (privilege, role) in &original.grants {
             expand.push(format!("GRANT {privilege} ({}) ON {table} TO {role}", renamed.to));
         }
@@ -68,8 +71,8 @@ pub(crate) fn assemble(
             identity: false,
             ..original.clone()
         });
-        settle.extend(shadow_indexes(draft, &known, &renamed.from, &renamed.to));
     }
+    settle.extend(shadow_indexes(draft, &known, &work.renamed));
     let (create, remove) = install(&mappings);
     expand.extend(create);
     let mut undo = remove.clone();
@@ -157,7 +160,16 @@ fn add_column(draft: &mut Draft<'_>, table: &QualifiedName, added: &Added) -> Re
     }
     let stored = default.map_or_else(
         || format!("{} IS NOT NULL", column.name),
-        |default| format!("{} IS DISTINCT FROM {default}", column.name),
+        |default| {
+            let differs =
+                format!("ROW({0})::record *<> ROW(({default})::{1})::record", column.name, column.type_sql);
+            // A default of the moment cannot be told from a value that was given.
+            if column.default.as_ref().is_some_and(|default| default.expression.functions().is_empty()) {
+                differs
+            } else {
+                "false".to_owned()
+            }
+        },
     );
     draft.losses.push(Loss {
         what: format!("values in {}.{}", table.plain(), column.name.as_str()),
@@ -180,6 +192,7 @@ fn check_downs(work: &TableDraft, known: &Table) -> Result<(), Problem> {
         for column in down.columns() {
             let added = work.added.iter().find(|added| added.column.name == column);
             let gone = work.dropped.iter().any(|other| other.column == column);
+            let gone = gone || work.renamed.iter().any(|renamed| renamed.from == column);
             let stays = known.column(&column).is_some_and(|known| !known.generated) && !gone;
             let title = match added {
                 Some(added) if added.filled.is_none() => {
@@ -281,7 +294,8 @@ fn mappings(draft: &Draft<'_>, work: &TableDraft, known: &Table, count: &mut usi
             let column = known.column(&dropped.column)?;
             Some(OldSide {
                 column: typed(column),
-                down: dropped.down.as_ref().map(Down::of),
+                down: dropped.down.as_ref().map(|down| down_of(down, known)),
+                not_null: column.not_null,
                 sealed_name: hidden_name(&version, &dropped.column),
                 default: default_kind(column),
             })
@@ -294,6 +308,7 @@ fn mappings(draft: &Draft<'_>, work: &TableDraft, known: &Table, count: &mut usi
         let new = NewSide {
             column: Typed { name: renamed.to.clone(), type_sql: column.type_sql.clone() },
             up: Up::Computed {
+                on_insert: None,
                 expression: renamed.from.to_string(),
                 reads: reads(&renamed.from),
                 may_raise: false,
@@ -302,18 +317,32 @@ fn mappings(draft: &Draft<'_>, work: &TableDraft, known: &Table, count: &mut usi
         };
         let old = OldSide {
             column: typed(column),
-            down: Some(Down { expression: renamed.to.to_string(), reads: reads(&renamed.to) }),
+            down: Some(Down {
+                expression: renamed.to.to_string(),
+                reads: reads(&renamed.to),
+                may_raise: false,
+            }),
             sealed_name: renamed.to.clone(),
             default: default_kind(column),
+            not_null: column.not_null,
         };
         mappings.push(mapping(vec![new], vec![old]));
     }
     mappings
 }
 
+fn down_of(down: &Expression, known: &Table) -> Down {
+    Down {
+        expression: down.replaced(|column| known.collated(column)),
+        reads: down.columns(),
+        may_raise: down.may_raise(),
+    }
+}
+
 fn new_side(added: &Added, filled: &Filled) -> NewSide {
     let up = match &filled.fill {
         None => Up::Computed {
+            on_insert: added.column.default.as_ref().map(|default| default.expression.text().to_owned()),
             expression: filled.expression.clone(),
             reads: filled.reads.clone(),
             may_raise: filled.may_raise,
@@ -344,7 +373,7 @@ fn default_kind(column: &Column) -> DefaultKind {
 }
 
 /// Columns that the mapping's expressions read and that belong to neither of its sides.
-fn others(mapping: &Mapping, work: &TableDraft, known: &Table) -> Vec<Typed> {
+fn others(mapping: &Mapping, work: &TableDraft, known: &Table) -> Vec<Other> {
     let mut reads: BTreeSet<Ident> = mapping.new.iter().flat_map(|new| new.up.reads().clone()).collect();
     reads.extend(mapping.old.iter().filter_map(|old| old.down.as_ref()).flat_map(|down| down.reads.clone()));
     let own: BTreeSet<Ident> = mapping.columns().into_iter().map(|column| column.name).collect();
@@ -354,7 +383,11 @@ fn others(mapping: &Mapping, work: &TableDraft, known: &Table) -> Vec<Typed> {
             let added = work.added.iter().find(|added| &added.column.name == name);
             let added =
                 added.map(|added| Typed { name: name.clone(), type_sql: added.column.type_sql.clone() });
-            known.column(name).map(typed).or(added)
+            let column = known.column(name).map(typed).or(added)?;
+            // Another mapping of the file may hide it.
+            let dropped = work.dropped.iter().any(|dropped| &dropped.column == name);
+            let sealed_name = if dropped { hidden_name(&mapping.version, name) } else { name.clone() };
+            Some(Other { column, sealed_name })
         })
         .collect()
 }
@@ -432,7 +465,13 @@ fn seal(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping]) -> Seal {
         let hidden = hidden_name(&version, &dropped.column);
         seal.sql.push(format!("ALTER TABLE {table} RENAME COLUMN {} TO {hidden}", dropped.column));
         seal.undo.push(format!("ALTER TABLE {table} RENAME COLUMN {hidden} TO {}", dropped.column));
-        seal.hidden.push(sealed_column(table, &dropped.column, &hidden, dropped.down.is_some()));
+        seal.hidden.push(SealedColumn {
+            table: table.clone(),
+            column: dropped.column.clone(),
+            going: dropped.column.clone(),
+            hidden,
+            kept_current: dropped.down.is_some(),
+        });
     }
     for renamed in &work.renamed {
         let hidden = hidden_name(&version, &renamed.to);
@@ -440,7 +479,13 @@ fn seal(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping]) -> Seal {
         seal.sql.push(format!("ALTER TABLE {table} RENAME COLUMN {} TO {}", renamed.from, renamed.to));
         seal.undo.push(format!("ALTER TABLE {table} RENAME COLUMN {} TO {}", renamed.to, renamed.from));
         seal.undo.push(format!("ALTER TABLE {table} RENAME COLUMN {hidden} TO {}", renamed.to));
-        seal.hidden.push(sealed_column(table, &renamed.from, &hidden, true));
+        seal.hidden.push(SealedColumn {
+            table: table.clone(),
+            column: renamed.from.clone(),
+            going: renamed.to.clone(),
+            hidden,
+            kept_current: true,
+        });
     }
     if !seal.hidden.is_empty() {
         for mapping in mappings {
@@ -453,14 +498,20 @@ fn seal(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping]) -> Seal {
 
 /// New code searches by the new name from the day it serves: the shadow gets the original's indexes, not unique ones
 /// though, which would turn a racing upsert on the old column into an error.
-fn shadow_indexes(draft: &Draft<'_>, known: &Table, from: &Ident, to: &Ident) -> Vec<Step> {
+fn shadow_indexes(draft: &Draft<'_>, known: &Table, renamed: &[Renamed]) -> Vec<Step> {
     let version = draft.file.version.number().to_string();
+    let new_name = |column: &Ident| {
+        renamed
+            .iter()
+            .find(|renamed| &renamed.from == column)
+            .map_or_else(|| column.clone(), |renamed| renamed.to.clone())
+    };
     known
         .indexes
         .iter()
-        .filter(|index| index.valid && index.columns.contains(from))
+        .filter(|index| index.valid && renamed.iter().any(|renamed| index.columns.contains(&renamed.from)))
         .filter_map(|index| {
-            let tail = rename_in_index(&index.definition, from, to)?;
+            let tail = rename_in_index(&index.definition, new_name)?;
             let name = Ident::derived(&["_pontoon", &version, index.name.as_str()]);
             let name = QualifiedName::new(known.name.schema.clone(), name);
             Some(create_index::concurrent(&known.name, &name, false, &tail))
@@ -518,7 +569,7 @@ fn moving(mappings: &[Mapping], work: &TableDraft) -> Vec<(Ident, Role)> {
                 (new.column.name.clone(), role)
             });
             let old = mapping.old.iter().map(|old| (old.column.name.clone(), Role::Leaves));
-            let others = mapping.others.iter().map(|other| (other.name.clone(), Role::Read));
+            let others = mapping.others.iter().map(|other| (other.column.name.clone(), Role::Read));
             new.chain(old).chain(others).collect::<Vec<_>>()
         })
         .collect()

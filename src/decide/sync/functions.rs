@@ -27,7 +27,7 @@ impl Mapping {
                 &new.column.type_sql,
                 &expression,
             );
-            if let Up::Fill { on_insert: Some(default), .. } = &new.up {
+            if let Some(default) = new.up.on_insert() {
                 let function = self.function(&["default", new.column.name.as_str()]);
                 self.push_function(&mut sql, &function, &BTreeSet::new(), &new.column.type_sql, default);
             }
@@ -38,13 +38,13 @@ impl Mapping {
         }
         if self.has_up() || self.has_down() {
             let reads = self.all_reads();
-            self.push_function(
-                &mut sql,
-                &self.consistent_function(),
-                &reads,
-                "boolean",
-                &self.consistent_expression(),
-            );
+            let holds = [("up_holds", self.up_holds()), ("down_holds", self.down_holds())];
+            for (name, expression) in holds.iter().filter_map(|(name, holds)| Some((name, holds.as_ref()?))) {
+                self.push_function(&mut sql, &self.function(&[name]), &reads, "boolean", expression);
+            }
+            sql.push(self.consistent_create());
+            let consistent = self.consistent_function();
+            sql.push(format!("GRANT EXECUTE ON FUNCTION {consistent}({}) TO PUBLIC", types(&self.columns())));
         }
         sql
     }
@@ -67,31 +67,59 @@ impl Mapping {
     }
 
     /// A row is consistent if the old shape is what `down` makes of the new one, or the new shape what `up` makes of
-    /// the old one. Values are compared by image (`*=`), which works for every type and treats nulls as equal; the
-    /// casts to record keep the parser from comparing member by member.
-    fn consistent_expression(&self) -> String {
-        let up_holds = self.up_holds();
-        if self.has_down() {
-            let old: Vec<String> = self.computed_old().map(|(old, _)| old.column.name.to_string()).collect();
-            let down: Vec<String> = self
-                .computed_old()
-                .map(|(old, down)| {
-                    let call = self.call(&self.down_function(&old.column.name), &down.reads, "", Shape::Open);
-                    format!("({call})::{}", old.column.type_sql)
-                })
-                .collect();
-            let down_holds = format!("ROW({})::record *= ROW({})::record", old.join(", "), down.join(", "));
-            return match up_holds {
-                // `down` is tried first: where it holds, an `up` that raises is never evaluated.
-                Some(up_holds) => format!("CASE WHEN {down_holds} THEN true ELSE {up_holds} END"),
-                None => down_holds,
-            };
-        }
-        // Without a `down` new code is free to differ; only an untouched row is inconsistent.
+    /// the old one. Without a `down` new code is free to differ, and only an untouched row is inconsistent. Where an
+    /// expression may raise, raising is not holding.
+    fn consistent_create(&self) -> String {
+        let parameters: Vec<String> =
+            self.columns().iter().map(|c| format!("{} {}", c.name, c.type_sql)).collect();
+        let head = format!(
+            "CREATE FUNCTION {}({}) RETURNS boolean",
+            self.consistent_function(),
+            parameters.join(", ")
+        );
+        // By position: a parameter's name could be anything, a variable's too.
+        let arguments: Vec<String> = (1..=parameters.len()).map(|at| format!("${at}")).collect();
+        let call = |name: &str| format!("{}({})", self.function(&[name]), arguments.join(", "));
         let untouched: Vec<String> =
             self.new.iter().map(|new| format!("{} IS NULL", new.column.name)).collect();
-        let up_holds = up_holds.unwrap_or_else(|| "true".to_owned());
-        format!("CASE WHEN {} THEN {up_holds} ELSE true END", untouched.join(" AND "))
+        let untouched = untouched.join(" AND ");
+        let (up, down) =
+            (self.has_up().then(|| call("up_holds")), self.has_down().then(|| call("down_holds")));
+        if !self.may_raise() {
+            let expression = match (up, down) {
+                (Some(up), Some(down)) => format!("CASE WHEN {down} THEN true ELSE {up} END"),
+                (None, Some(down)) => down,
+                (Some(up), None) => format!("CASE WHEN {untouched} THEN {up} ELSE true END"),
+                (None, None) => "true".to_owned(),
+            };
+            return format!("{head} LANGUAGE sql RETURN {expression}");
+        }
+        let mut body = String::new();
+        if let Some(down) = down {
+            body.push_str(&format!(
+                "  BEGIN\n    IF {down} THEN\n      RETURN true;\n    END IF;\n  EXCEPTION WHEN OTHERS THEN\n    NULL;\n  END;\n"
+            ));
+        } else {
+            let touched: Vec<String> = (1..=self.new.len()).map(|at| format!("${at} IS NOT NULL")).collect();
+            body.push_str(&format!("  IF {} THEN\n    RETURN true;\n  END IF;\n", touched.join(" OR ")));
+        }
+        let up = up.unwrap_or_else(|| "false".to_owned());
+        body.push_str(&format!("  RETURN {up};\nEXCEPTION WHEN OTHERS THEN\n  RETURN false;\n"));
+        format!("{head} LANGUAGE plpgsql AS $pontoon$\nBEGIN\n{body}END\n$pontoon$")
+    }
+
+    /// `old = down(new)` for all old columns that have one. Values are compared by image (`*=`), which works for every
+    /// type and treats nulls as equal; the casts to record keep the parser from comparing member by member.
+    fn down_holds(&self) -> Option<String> {
+        let (old, down): (Vec<String>, Vec<String>) = self
+            .computed_old()
+            .map(|(old, down)| {
+                let call = self.call(&self.down_function(&old.column.name), &down.reads, "", Shape::Open);
+                (old.column.name.to_string(), format!("({call})::{}", old.column.type_sql))
+            })
+            .unzip();
+        (!old.is_empty())
+            .then(|| format!("ROW({})::record *= ROW({})::record", old.join(", "), down.join(", ")))
     }
 
     /// `new = up(old)` for all new columns; for a fill: it is not null, or the row is none of those to be filled.
@@ -126,6 +154,8 @@ impl Mapping {
             push(self.function(&[kind]), &[]);
         }
         push(self.consistent_function(), &self.columns());
+        push(self.function(&["up_holds"]), &self.columns());
+        push(self.function(&["down_holds"]), &self.columns());
         for new in &self.new {
             push(self.up_function(&new.column.name), &self.columns_of(new.up.reads()));
             push(self.function(&["default", new.column.name.as_str()]), &[]);

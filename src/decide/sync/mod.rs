@@ -10,7 +10,6 @@ mod triggers;
 
 use std::collections::BTreeSet;
 
-use crate::model::sql::Expression;
 use crate::words::ident::{Ident, QualifiedName};
 
 /// The session setting whose value, a migration's version, makes that migration's sync triggers skip a write.
@@ -29,7 +28,15 @@ pub(crate) struct Mapping {
     pub(crate) new: Vec<NewSide>,
     pub(crate) old: Vec<OldSide>,
     /// Columns that neither side owns but an expression reads, with their types.
-    pub(crate) others: Vec<Typed>,
+    pub(crate) others: Vec<Other>,
+}
+
+/// A column that is only read.
+#[derive(Debug, Clone)]
+pub(crate) struct Other {
+    pub(crate) column: Typed,
+    /// Its name while sealed; differs where another mapping of the file hides it.
+    pub(crate) sealed_name: Ident,
 }
 
 /// A column with its type.
@@ -51,8 +58,8 @@ pub(crate) struct NewSide {
 /// How a new column gets its value.
 #[derive(Debug, Clone)]
 pub(crate) enum Up {
-    /// Computed from other columns.
-    Computed { expression: String, reads: BTreeSet<Ident>, may_raise: bool },
+    /// Computed from other columns; a new row for which that gives null gets `on_insert`, the column's default.
+    Computed { expression: String, reads: BTreeSet<Ident>, on_insert: Option<String>, may_raise: bool },
     /// Given once, where null: `expression` reads no column or is volatile. `condition` limits the rows;
     /// `on_insert` is what a new row gets instead.
     Fill {
@@ -71,6 +78,8 @@ pub(crate) struct OldSide {
     pub(crate) down: Option<Down>,
     /// Its name while sealed.
     pub(crate) sealed_name: Ident,
+    /// Whether it must not be null, so that new code's rows need a value in it.
+    pub(crate) not_null: bool,
     /// Its default, where a write of the default is no sign of old code.
     pub(crate) default: DefaultKind,
 }
@@ -80,6 +89,7 @@ pub(crate) struct OldSide {
 pub(crate) struct Down {
     pub(crate) expression: String,
     pub(crate) reads: BTreeSet<Ident>,
+    pub(crate) may_raise: bool,
 }
 
 /// What a column gets that an INSERT does not name.
@@ -116,7 +126,9 @@ impl Mapping {
     /// Every column that any expression of the mapping can name, with its type: the parameters of its functions.
     pub(crate) fn columns(&self) -> Vec<Typed> {
         let new = self.new.iter().map(|new| new.column.clone());
-        new.chain(self.old.iter().map(|old| old.column.clone())).chain(self.others.iter().cloned()).collect()
+        new.chain(self.old.iter().map(|old| old.column.clone()))
+            .chain(self.others.iter().map(|other| other.column.clone()))
+            .collect()
     }
 
     /// The name a column has in a shape.
@@ -126,7 +138,9 @@ impl Mapping {
         }
         let new = self.new.iter().find(|new| &new.column.name == column).map(|new| &new.sealed_name);
         let old = self.old.iter().find(|old| &old.column.name == column).map(|old| &old.sealed_name);
-        new.or(old).unwrap_or(column).clone()
+        let other =
+            self.others.iter().find(|other| &other.column.name == column).map(|other| &other.sealed_name);
+        new.or(old).or(other).unwrap_or(column).clone()
     }
 
     /// The qualified name of one of the mapping's functions.
@@ -174,7 +188,7 @@ impl Mapping {
     }
 
     fn may_raise(&self) -> bool {
-        self.new.iter().any(|new| new.up.may_raise())
+        self.new.iter().any(|new| new.up.may_raise()) || self.computed_old().any(|(_, down)| down.may_raise)
     }
 }
 
@@ -185,16 +199,16 @@ impl Up {
         }
     }
 
+    /// What a new row gets for which nothing else gives a value.
+    fn on_insert(&self) -> Option<&String> {
+        match self {
+            Self::Computed { on_insert, .. } | Self::Fill { on_insert, .. } => on_insert.as_ref(),
+        }
+    }
+
     fn may_raise(&self) -> bool {
         match self {
             Self::Computed { may_raise, .. } | Self::Fill { may_raise, .. } => *may_raise,
         }
-    }
-}
-
-impl Down {
-    /// The `down` of an author, written for its table.
-    pub(crate) fn of(expression: &Expression) -> Self {
-        Self { expression: expression.replaced(|column| column.to_string()), reads: expression.columns() }
     }
 }

@@ -10,6 +10,10 @@ const LAST: char = '~';
 /// Seconds within which a session leaves evidence of old writes at most once.
 const NOTE_SECONDS: u32 = 10;
 
+/// The operation, compared with an operator that no search path can replace.
+const INSERTING: &str = "TG_OP OPERATOR(pg_catalog.=) 'INSERT'";
+const UPDATING: &str = "TG_OP OPERATOR(pg_catalog.=) 'UPDATE'";
+
 /// The `WHEN` of a trigger, per event.
 type Events = Vec<(&'static str, String)>;
 
@@ -42,6 +46,15 @@ impl Mapping {
         sql
     }
 
+    /// A trigger needs no right to execute its function, so nobody else gets one: who could attach the one that runs
+    /// with our rights to a table of their own could keep every gate shut.
+    pub(crate) fn close_trigger_functions(&self) -> Vec<String> {
+        let kinds = [("given", self.has_given()), ("derive", self.has_up()), ("note", self.has_note())];
+        let made = kinds.iter().filter(|(_, made)| *made);
+        made.map(|(kind, _)| format!("REVOKE ALL ON FUNCTION {}() FROM PUBLIC", self.function(&[kind])))
+            .collect()
+    }
+
     fn trigger_function(&self, kind: &str, options: &str, body: &str) -> String {
         let mut tag = "$pontoon$".to_owned();
         while body.contains(&tag) {
@@ -63,11 +76,16 @@ impl Mapping {
                 let name = self.name_in(&new.column.name, shape);
                 let up = self.call(&self.up_function(&new.column.name), new.up.reads(), "NEW.", shape);
                 format!(
-                    "    IF ROW(NEW.{name})::record OPERATOR(pg_catalog.*=) ROW(OLD.{name})::record THEN\n      \
-                     NEW.{name} := {up};\n    END IF;\n"
+                    "  IF ROW(NEW.{name})::record OPERATOR(pg_catalog.*=) ROW(OLD.{name})::record THEN\n    \
+                     NEW.{name} := {up};\n  END IF;\n"
                 )
             })
             .collect();
+        let mut complete = format!("IF NOT {} THEN\n{}END IF;\n", consistent("OLD."), complete);
+        if self.may_raise() {
+            // An `up` that raises on this row is no reason to refuse what new code writes to it.
+            complete = format!("BEGIN\n{}EXCEPTION WHEN OTHERS THEN\n  NULL;\nEND;\n", indent(&complete));
+        }
         let follow: String = self
             .computed_old()
             .map(|(old, down)| {
@@ -78,31 +96,22 @@ impl Mapping {
                 )
             })
             .collect();
-        let (declare, complete, agree) = if self.may_raise() {
-            // An `up` that raises on this row is no reason to refuse what new code writes to it.
-            (
-                "DECLARE\n  agree boolean;\n",
-                format!(
-                    "    BEGIN\n      IF NOT {} THEN\n{}      END IF;\n    EXCEPTION WHEN OTHERS THEN\n      NULL;\n    END;\n",
-                    consistent("OLD."),
-                    indent(&indent(&complete))
-                ),
-                format!(
-                    "  BEGIN\n    agree := {};\n  EXCEPTION WHEN OTHERS THEN\n    agree := false;\n  END;\n  IF NOT agree THEN\n",
-                    consistent("NEW.")
-                ),
-            )
-        } else {
-            (
-                "",
-                format!("    IF NOT {} THEN\n{}    END IF;\n", consistent("OLD."), indent(&complete)),
-                format!("  IF NOT {} THEN\n", consistent("NEW.")),
-            )
-        };
+        // A row of new code that gives neither side still needs what the old shape insists on.
+        let required: String = self
+            .computed_old()
+            .filter(|(old, _)| old.not_null)
+            .map(|(old, down)| {
+                let name = self.name_in(&old.column.name, shape);
+                let down = self.call(&self.down_function(&old.column.name), &down.reads, "NEW.", shape);
+                format!("  IF NEW.{name} IS NULL THEN\n    NEW.{name} := {down};\n  END IF;\n")
+            })
+            .collect();
         format!(
-            "{declare}BEGIN\n  IF TG_OP = 'UPDATE' THEN\n    \
+            "BEGIN\n  IF {UPDATING} THEN\n    \
              -- A row that the backfill has not reached is completed before a partial write is applied to it.\n\
-             {complete}  END IF;\n{agree}{follow}  END IF;\n  RETURN NEW;\nEND\n"
+             {}  END IF;\n  IF NOT {} THEN\n{follow}  END IF;\n{required}  RETURN NEW;\nEND\n",
+            indent(&indent(&complete)),
+            consistent("NEW."),
         )
     }
 
@@ -115,7 +124,7 @@ impl Mapping {
                 let name = self.name_in(&old.column.name, shape);
                 let down = self.call(&self.down_function(&old.column.name), &down.reads, "NEW.", shape);
                 format!(
-                    "  IF TG_OP = 'INSERT' THEN\n    IF NEW.{name} IS NULL THEN\n      NEW.{name} := {down};\n    END IF;\n  \
+                    "  IF {INSERTING} THEN\n    IF NEW.{name} IS NULL THEN\n      NEW.{name} := {down};\n    END IF;\n  \
                      ELSIF {consistent} THEN\n    NEW.{name} := {down};\n  END IF;\n"
                 )
             })
@@ -127,38 +136,59 @@ impl Mapping {
     fn derive_body(&self, shape: Shape) -> String {
         let assign: String =
             self.new.iter().map(|new| self.assignment(&new.column.name, &new.up, shape)).collect();
+        let names: Vec<Ident> = self.new.iter().map(|new| self.name_in(&new.column.name, shape)).collect();
+        let reads: Vec<Ident> = self.up_reads().iter().map(|name| self.name_in(name, shape)).collect();
+        let row = |columns: &[Ident], of: &str| {
+            let row = columns.iter().map(|name| format!("{of}.{name}")).collect::<Vec<_>>().join(", ");
+            format!("ROW({row})::record")
+        };
+        let unchanged = |columns: &[Ident]| {
+            format!("{} OPERATOR(pg_catalog.*=) {}", row(columns, "NEW"), row(columns, "OLD"))
+        };
         let work = if self.has_down() {
             let consistent = self.call(&self.consistent_function(), &self.all_reads(), "NEW.", shape);
-            format!("  IF NOT {consistent} THEN\n{}  END IF;\n", indent(&assign))
+            let source_changed =
+                if reads.is_empty() { "false".to_owned() } else { format!("NOT ({})", unchanged(&reads)) };
+            format!(
+                "  IF {INSERTING} THEN\n    -- Nothing of the new shape was given.\n    follow := {};\n  ELSE\n    \
+                 -- Only the old shape changed.\n    follow := ({}) AND {source_changed};\n  END IF;\n  \
+                 IF follow OR NOT {consistent} THEN\n{}  END IF;\n",
+                all_null(&names),
+                unchanged(&names),
+                indent(&assign)
+            )
         } else {
             assign
         };
+        let declare = if self.has_down() { "DECLARE\n  follow boolean;\n" } else { "" };
         if !self.may_raise() {
-            return format!("BEGIN\n{work}  RETURN NEW;\nEND\n");
+            return format!("{declare}BEGIN\n{work}  RETURN NEW;\nEND\n");
         }
-        let names: Vec<Ident> = self.new.iter().map(|new| self.name_in(&new.column.name, shape)).collect();
-        let row = |of: &str| names.iter().map(|name| format!("{of}.{name}")).collect::<Vec<_>>().join(", ");
         let nulls: String = names.iter().map(|name| format!("      NEW.{name} := NULL;\n")).collect();
         format!(
-            "BEGIN\n  BEGIN\n{}  EXCEPTION WHEN OTHERS THEN\n    \
+            "{declare}BEGIN\n  BEGIN\n{}  EXCEPTION WHEN OTHERS THEN\n    \
              -- An expression that raises must not fail code that knows nothing of it: the row stays unconverted.\n    \
-             IF TG_OP = 'UPDATE' AND ROW({})::record OPERATOR(pg_catalog.*=) ROW({})::record THEN\n{nulls}    END IF;\n  END;\n  \
-             RETURN NEW;\nEND\n",
+             IF {UPDATING} AND {} THEN\n{nulls}    END IF;\n  END;\n  RETURN NEW;\nEND\n",
             indent(&work),
-            row("NEW"),
-            row("OLD"),
+            unchanged(&names),
         )
     }
 
     fn assignment(&self, column: &Ident, up: &Up, shape: Shape) -> String {
         let name = self.name_in(column, shape);
         let value = self.call(&self.up_function(column), up.reads(), "NEW.", shape);
-        match up {
-            Up::Fill { on_insert: Some(_), .. } => {
-                let default = self.function(&["default", column.as_str()]);
-                format!("  NEW.{name} := CASE WHEN TG_OP = 'INSERT' THEN {default}() ELSE {value} END;\n")
+        let default = self.function(&["default", column.as_str()]);
+        match (up, up.on_insert()) {
+            (Up::Fill { .. }, Some(_)) => {
+                format!("  NEW.{name} := CASE WHEN {INSERTING} THEN {default}() ELSE {value} END;\n")
             }
-            Up::Fill { .. } | Up::Computed { .. } => format!("  NEW.{name} := {value};\n"),
+            // With a `down` the old shape would not follow the default any more.
+            (Up::Computed { .. }, Some(_)) if !self.has_down() => {
+                format!(
+                    "  NEW.{name} := {value};\n  IF {INSERTING} AND NEW.{name} IS NULL THEN\n    NEW.{name} := {default}();\n  END IF;\n"
+                )
+            }
+            _ => format!("  NEW.{name} := {value};\n"),
         }
     }
 
@@ -251,10 +281,17 @@ impl Mapping {
             return events;
         }
         let new = self.new_names();
-        vec![
-            ("INSERT", format!("{skip} AND NOT ({})", all_null(&new))),
-            ("UPDATE", format!("{skip} AND {}", changed(&new))),
-        ]
+        let required: Vec<Ident> = self
+            .computed_old()
+            .filter(|(old, _)| old.not_null)
+            .map(|(old, _)| old.column.name.clone())
+            .collect();
+        let given = if required.is_empty() {
+            format!("NOT ({})", all_null(&new))
+        } else {
+            format!("(NOT ({}) OR {})", all_null(&new), any_null(&required))
+        };
+        vec![("INSERT", format!("{skip} AND {given}")), ("UPDATE", format!("{skip} AND {}", changed(&new)))]
     }
 
     fn derive_when(&self) -> Vec<(&'static str, String)> {

@@ -105,6 +105,7 @@ fn kind(text: &str, node: &SyntaxNode, whole: &Range<usize>) -> Result<Statement
         name,
         or_replace: has(node, SyntaxKind::OR_REPLACE),
         if_not_exists: has(node, SyntaxKind::IF_NOT_EXISTS),
+        arguments: arguments(node),
     };
     Ok(match node.kind() {
         SyntaxKind::BEGIN => StatementKind::Begin,
@@ -160,6 +161,21 @@ fn first_words(text: &str) -> String {
 
 fn other(text: &str, whole: &Range<usize>) -> StatementKind {
     StatementKind::Other(first_words(&text[whole.clone()]))
+}
+
+/// The parameters of a function, without their defaults: what DROP FUNCTION wants to tell it from its namesakes.
+fn arguments(node: &SyntaxNode) -> Option<String> {
+    let list = child(node, SyntaxKind::PARAM_LIST)?;
+    let parameters: Vec<String> = list
+        .children()
+        .filter(|part| part.kind() == SyntaxKind::PARAM)
+        .map(|parameter| {
+            let parts =
+                parameter.children_with_tokens().filter(|part| part.kind() != SyntaxKind::PARAM_DEFAULT);
+            parts.map(|part| part.to_string()).collect::<String>().trim().to_owned()
+        })
+        .collect();
+    Some(format!("({})", parameters.join(", ")))
 }
 
 fn alter_table(node: &SyntaxNode) -> Option<StatementKind> {
@@ -289,20 +305,32 @@ fn index_tail(node: &SyntaxNode) -> Option<IndexTail> {
             columns.extend(Expression::from_node(&part).columns());
         }
     }
-    let key = child(node, SyntaxKind::PARTITION_ITEM_LIST)?
-        .children()
-        .map(|item| {
-            item.children()
-                .next()
-                .filter(|first| first.kind() == SyntaxKind::NAME_REF)
-                .and_then(|name| ident(&name))
-        })
-        .collect();
-    Some(IndexTail { text: text[start..].trim().trim_end_matches(';').trim_end().to_owned(), columns, key })
+    let items =
+        |list: &SyntaxNode| list.children().filter_map(|item| item.children().next()).collect::<Vec<_>>();
+    let keys = items(&child(node, SyntaxKind::PARTITION_ITEM_LIST)?);
+    let plain = |item: &SyntaxNode| (item.kind() == SyntaxKind::NAME_REF).then(|| ident(item)).flatten();
+    let named = |item: &SyntaxNode| match item.kind() {
+        SyntaxKind::CALL_EXPR => item
+            .children()
+            .next()
+            .and_then(|function| function.descendants().filter_map(|n| ident(&n)).last()),
+        _ => plain(item),
+    };
+    let included = child(node, SyntaxKind::INDEX_INCLUDE_CLAUSE)
+        .and_then(|clause| child(&clause, SyntaxKind::PARTITION_ITEM_LIST));
+    let key = keys.iter().map(plain).collect();
+    let names =
+        keys.iter().chain(included.iter().flat_map(items).collect::<Vec<_>>().iter()).map(named).collect();
+    Some(IndexTail {
+        text: text[start..].trim().trim_end_matches(';').trim_end().to_owned(),
+        columns,
+        key,
+        names,
+    })
 }
 
-/// Takes an index definition of the server and gives the part from `USING` on, with `from` renamed to `to`.
-pub(crate) fn rename_in_index(definition: &str, from: &Ident, to: &Ident) -> Option<String> {
+/// Takes an index definition of the server and gives the part from `USING` on, with columns renamed by `to`.
+pub(crate) fn rename_in_index(definition: &str, to: impl Fn(&Ident) -> Ident) -> Option<String> {
     let parsed = SourceFile::parse(definition);
     let node = parsed.tree().syntax().children().find(|node| node.kind() == SyntaxKind::CREATE_INDEX)?;
     let relation = child(&node, SyntaxKind::TABLE_RELATION_NAME)?;
@@ -321,10 +349,7 @@ pub(crate) fn rename_in_index(definition: &str, from: &Ident, to: &Ident) -> Opt
                         | SyntaxKind::WHERE_CLAUSE
                 ) =>
             {
-                tail.push_str(
-                    &Expression::from_node(&part)
-                        .replaced(|column| if column == from { to.to_string() } else { column.to_string() }),
-                );
+                tail.push_str(&Expression::from_node(&part).replaced(|column| to(column).to_string()));
             }
             SyntaxElement::Node(part) => tail.push_str(&part.text().to_string()),
         }

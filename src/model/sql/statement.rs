@@ -74,6 +74,7 @@ pub(crate) enum StatementKind {
         name: Option<Name>,
         or_replace: bool,
         if_not_exists: bool,
+        arguments: Option<String>,
     },
     AddEnumValue,
     /// `COMMENT`, or `GRANT`.
@@ -191,4 +192,7 @@ pub(crate) struct IndexTail {
     pub(crate) columns: BTreeSet<Ident>,
     /// The key columns, `None` where one is an expression: for the name `PostgreSQL` would choose.
     pub(crate) key: Vec<Option<Ident>>,
+    /// The parts of the name that the server would choose: key and included columns, a function's name for its call;
+    /// `None` where that is not known.
+    pub(crate) names: Vec<Option<Ident>>,
 }

@@ -17,6 +17,9 @@ SELECT
             SELECT p.proname FROM pg_proc AS p WHERE p.prokind = 'f' GROUP BY p.proname HAVING bool_and(p.provolatile = 's')) AS s), '[]')
         AS stable_functions,
     coalesce((
+        SELECT jsonb_agg(s.proname) FROM (
+            SELECT p.proname FROM pg_proc AS p GROUP BY p.proname HAVING bool_and(p.prokind IN ('a', 'w'))) AS s), '[]') AS aggregates,
+    coalesce((
         SELECT jsonb_agg(o.name) FROM (
             SELECT 'schema:' || n.nspname AS name FROM pg_namespace AS n
             UNION ALL
@@ -44,6 +47,11 @@ SELECT
                 SELECT jsonb_agg(jsonb_build_object(
                     'name', a.attname,
                     'type_sql', format_type(a.atttypid, a.atttypmod),
+                    'collation', coalesce((
+                        SELECT format(' COLLATE %I.%I', cn.nspname, co.collname)
+                        FROM pg_collation AS co JOIN pg_namespace AS cn ON cn.oid = co.collnamespace
+                        JOIN pg_type AS ty ON ty.oid = a.atttypid
+                        WHERE co.oid = a.attcollation AND a.attcollation <> ty.typcollation), ''),
                     'not_null', a.attnotnull,
                     'default', CASE WHEN a.attgenerated = '' THEN pg_get_expr(ad.adbin, 0) END,
                     'constant_default', coalesce(CASE WHEN a.attgenerated = '' THEN pg_get_expr(ad.adbin, 0) END

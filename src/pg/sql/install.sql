@@ -27,7 +27,9 @@ INSERT INTO pontoon.lease (epoch) VALUES (0);
 -- Registering shares this row, closing and aborting take it alone: none of them can miss the other.
 CREATE TABLE pontoon.gate (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    baseline bigint NOT NULL DEFAULT 0 CHECK (baseline >= 0)
+    baseline bigint NOT NULL DEFAULT 0 CHECK (baseline >= 0),
+    -- Raised by every decision, so that a registration on an older snapshot fails instead of missing it.
+    decided  bigint NOT NULL DEFAULT 0
 );
 INSERT INTO pontoon.gate DEFAULT VALUES;
 
@@ -112,7 +114,8 @@ CREATE TABLE pontoon.instance (
     last_seen        timestamptz NOT NULL,
     expires_at       timestamptz NOT NULL,
     deregistered_at  timestamptz,
-    PRIMARY KEY (app, instance)
+    -- A second process under the same name displaces nobody: the first one counts until its grace is over.
+    PRIMARY KEY (app, instance, incarnation)
 );
 
 -- Evidence that someone writes an old shape. Append-only, so that no writer ever waits for another.

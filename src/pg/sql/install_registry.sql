@@ -38,6 +38,9 @@ BEGIN ATOMIC
               WHERE m.version <= wanted
                 AND m.state NOT IN ('ready', 'closing', 'sealed', 'dropping', 'done')
                 AND NOT (m.serve_expanded AND m.state IN ('expanded', 'backfilling'))
+                -- Given up: a later one was expanded after it was aborted.
+                AND NOT (m.state = 'aborted' AND EXISTS (
+                    SELECT FROM pontoon.migration AS l WHERE l.version > m.version AND l.expanded_at > m.aborted_at))
               ORDER BY m.version LIMIT 1)
     END;
 END;
@@ -84,12 +87,12 @@ BEGIN
     INSERT INTO pontoon.instance AS i (app, instance, schema_version, still_uses, incarnation, ttl, may_serve, role,
                                        application_name, address, registered_at, last_seen, expires_at)
     VALUES (register.app, register.instance, wanted, names, token, register.ttl, why IS NULL, session_user,
-            current_setting('application_name'), inet_client_addr(), moment, moment, moment + register.ttl)
-    ON CONFLICT (app, instance) DO UPDATE
-    SET (schema_version, still_uses, incarnation, ttl, may_serve, role, application_name, address, registered_at, last_seen,
-         expires_at, deregistered_at) =
-        (excluded.schema_version, excluded.still_uses, excluded.incarnation, excluded.ttl, excluded.may_serve, excluded.role,
-         excluded.application_name, excluded.address, excluded.registered_at, excluded.last_seen, excluded.expires_at, NULL);
+            current_setting('application_name'), inet_client_addr(), moment, moment, moment + register.ttl);
+    -- Earlier registrations of the name have ended, except that one which uses an older schema counts until its grace is
+    -- over: it may be another process.
+    UPDATE pontoon.instance AS i SET deregistered_at = moment
+    WHERE i.app = register.app AND i.instance = register.instance AND i.incarnation <> token AND i.deregistered_at IS NULL
+      AND i.schema_version >= wanted;
     RETURN QUERY SELECT token, why IS NULL, why;
 END $$;
 
@@ -124,10 +127,14 @@ BEGIN
                    pontoon.version_text(found_row.schema_version), pontoon.version_text(pontoon.oldest_accepted()));
         RETURN;
     END IF;
+    IF NOT found_row.may_serve THEN
+        -- About to say that it may: an abort must not decide in between.
+        PERFORM FROM pontoon.gate FOR SHARE;
+    END IF;
     why := pontoon.not_serving(found_row.schema_version);
     UPDATE pontoon.instance AS i
     SET last_seen = moment, expires_at = moment + i.ttl, may_serve = why IS NULL
-    WHERE i.app = heartbeat.app AND i.instance = heartbeat.instance;
+    WHERE i.app = heartbeat.app AND i.instance = heartbeat.instance AND i.incarnation = heartbeat.incarnation;
     RETURN QUERY SELECT 'live'::text, why IS NULL, why;
 END $$;
 
@@ -147,6 +154,21 @@ BEGIN ATOMIC
     SELECT coalesce((SELECT m.state FROM pontoon.migration AS m WHERE m.version = pontoon.version_number(phase.version)), 'pending');
 END;
 
+-- Default privileges may have opened the ledger to roles: everybody but the owner is shut out.
 REVOKE ALL ON ALL TABLES IN SCHEMA pontoon FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pontoon FROM PUBLIC;
+DO $$
+DECLARE
+    grantee text;
+BEGIN
+    FOR grantee IN
+        SELECT DISTINCT quote_ident(pg_get_userbyid(x.grantee))
+        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace, aclexplode(c.relacl) AS x
+        WHERE n.oid = (SELECT m.relnamespace FROM pg_class AS m WHERE m.oid = 'pontoon.meta'::regclass)
+          AND x.grantee NOT IN (0, c.relowner)
+    LOOP
+        EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA %s FROM %s',
+                       (SELECT m.relnamespace::regnamespace FROM pg_class AS m WHERE m.oid = 'pontoon.meta'::regclass), grantee);
+    END LOOP;
+END $$;
 GRANT EXECUTE ON FUNCTION pontoon.register, pontoon.heartbeat, pontoon.deregister, pontoon.phase TO PUBLIC;

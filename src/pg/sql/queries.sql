@@ -34,7 +34,7 @@ FROM pontoon.lease AS l WHERE l.holder IS NOT NULL AND l.expires_at > clock_time
 
 -- name: lease_renew
 -- Purpose: stay the runner. No key column changes, so it waits for no step. $1 epoch, $2 time to live in ms.
-UPDATE pontoon.lease AS l SET expires_at = clock_timestamp() + $2::bigint * interval '1 millisecond'
+UPDATE pontoon.lease AS l SET expires_at = clock_timestamp() + $2::bigint * interval '1 millisecond', backend_pid = pg_backend_pid()
 WHERE l.epoch = $1 RETURNING l.epoch AS value
 
 -- name: lease_hold
@@ -52,7 +52,11 @@ SELECT m.version, m.name, m.checksum, m.plan_hash, m.state, m.attempt, m.has_con
        m.started_at, m.expanded_at, m.ready_at, m.closed_at, m.sealed_at, m.drop_due_at, m.done_at, m.aborted_at,
        extract(epoch FROM m.drop_due_at - clock_timestamp())::bigint AS drop_due_in_seconds,
        m.state = 'expanding' AND NOT EXISTS (
-           SELECT FROM pontoon.step AS s WHERE (s.version, s.attempt, s.state) = (m.version, m.attempt, 'done')) AS untouched
+           SELECT FROM pontoon.step AS s LEFT JOIN json_array_elements(m.plan -> 'expand') AS p (step) ON p.step ->> 'id' = s.id
+           WHERE (s.version, s.attempt) = (m.version, m.attempt)
+             -- A step without a transaction may have left something when it was only started.
+             AND (s.state = 'done' OR json_typeof(p.step -> 'mode') = 'object')) AS untouched,
+       extract(epoch FROM clock_timestamp() - m.sealed_at)::bigint AS sealed_seconds
 FROM pontoon.migration AS m ORDER BY m.version
 
 -- name: migration_stored
@@ -69,8 +73,10 @@ SET name = excluded.name, checksum = excluded.checksum, file_text = excluded.fil
     plan_hash = excluded.plan_hash, state = excluded.state, attempt = m.attempt + 1, has_contract = excluded.has_contract,
     serve_expanded = excluded.serve_expanded, started_at = clock_timestamp(), expanded_at = NULL, ready_at = NULL,
     aborted_at = NULL, verified = NULL, fingerprint = NULL
-WHERE m.state = 'aborted' OR (m.state = 'expanding' AND NOT EXISTS (
-    SELECT FROM pontoon.step AS s WHERE (s.version, s.attempt, s.state) = (m.version, m.attempt, 'done')))
+WHERE (m.state = 'aborted' OR (m.state = 'expanding' AND NOT EXISTS (
+    SELECT FROM pontoon.step AS s LEFT JOIN json_array_elements(m.plan -> 'expand') AS p (step) ON p.step ->> 'id' = s.id
+    WHERE (s.version, s.attempt) = (m.version, m.attempt)
+      AND (s.state = 'done' OR json_typeof(p.step -> 'mode') = 'object'))))
 RETURNING m.attempt AS value
 
 -- name: migration_move
@@ -83,7 +89,9 @@ SET state = $3,
     sealed_at   = CASE WHEN $3 = 'sealed' THEN clock_timestamp() ELSE m.sealed_at END,
     drop_due_at = CASE WHEN $3 = 'sealed' THEN clock_timestamp() + $4::bigint * interval '1 second' ELSE m.drop_due_at END,
     done_at     = CASE WHEN $3 = 'done' THEN clock_timestamp() ELSE m.done_at END,
-    aborted_at  = CASE WHEN $3 = 'aborted' THEN clock_timestamp() ELSE m.aborted_at END
+    aborted_at  = CASE WHEN $3 = 'aborted' THEN clock_timestamp() ELSE m.aborted_at END,
+    -- What was verified before the seal says nothing about the seal.
+    verified    = CASE WHEN $3 = 'sealed' THEN NULL ELSE m.verified END
 WHERE m.version = $1 AND m.state = $2
 RETURNING true AS value
 
@@ -116,9 +124,9 @@ SET state = 'started', epoch = excluded.epoch, started_at = clock_timestamp(), f
 RETURNING true AS value
 
 -- name: step_end
--- Purpose: outcome, in the step's own transaction where it has one. $1 version, $2 attempt, $3 step, $4 done or undone.
+-- Purpose: outcome, in the step's own transaction where it has one. $1 version, $2 attempt, $3 step, $4 done or undone, $5 epoch.
 UPDATE pontoon.step AS s SET state = $4, finished_at = clock_timestamp()
-WHERE s.version = $1 AND s.attempt = $2 AND s.id = $3 RETURNING true AS value
+WHERE s.version = $1 AND s.attempt = $2 AND s.id = $3 AND s.epoch = $5 RETURNING true AS value
 
 -- name: step_undone
 -- Purpose: a step taken back that may have no record yet. $1 version, $2 attempt, $3 step, $4 epoch.
@@ -132,7 +140,9 @@ RETURNING true AS value
 -- $1 version, $2 job, $3 table, quoted.
 INSERT INTO pontoon.job (version, id, relid, filenode, pages)
 SELECT $1, $2, c.oid, pg_relation_filenode(c.oid), (pg_relation_size(c.oid) + current_setting('block_size')::bigint - 1) / current_setting('block_size')::bigint
-FROM pg_class AS c WHERE c.oid = to_regclass($3)
+FROM pg_class AS c
+WHERE c.oid = to_regclass($3)
+  AND EXISTS (SELECT FROM pontoon.migration AS m WHERE m.version = $1 AND m.state = 'backfilling')
 ON CONFLICT (version, id) DO NOTHING
 RETURNING pages AS value
 
@@ -191,11 +201,12 @@ WHERE j.version = $1 GROUP BY j.version, j.id ORDER BY j.id
 
 -- name: gate_lock
 -- Purpose: keep registrations out while contract or abort decides.
--- Locks: FOR UPDATE on the gate.
-SELECT true AS value FROM pontoon.gate AS g FOR UPDATE
+-- Locks: FOR NO KEY UPDATE on the gate, which a registration's FOR SHARE waits for.
+UPDATE pontoon.gate AS g SET decided = g.decided + 1 RETURNING true AS value
 
 -- name: gate_facts
--- Purpose: everything the gate looks at. $1 version, $2 tables, $3 quiet time in seconds, $4 applications.
+-- Purpose: everything the gate looks at. After a restart of the server every lease counts for one more ttl: nobody
+-- could renew meanwhile. $1 version, $2 tables, $3 quiet time in seconds, $4 applications.
 SELECT
     coalesce((
         SELECT jsonb_agg(jsonb_build_object(
@@ -203,7 +214,7 @@ SELECT
             'seen_seconds_ago', extract(epoch FROM clock_timestamp() - i.last_seen)::bigint,
             'grace_seconds_left', 0, 'names_it', $1 = ANY (i.still_uses)) ORDER BY i.app, i.instance)
         FROM pontoon.instance AS i
-        WHERE i.deregistered_at IS NULL AND i.expires_at > clock_timestamp()
+        WHERE i.deregistered_at IS NULL AND greatest(i.expires_at, pg_postmaster_start_time() + i.ttl) > clock_timestamp()
           AND (i.schema_version < $1 OR $1 = ANY (i.still_uses))), '[]') AS live,
     coalesce((
         SELECT jsonb_agg(jsonb_build_object(
@@ -212,7 +223,7 @@ SELECT
             'grace_seconds_left', extract(epoch FROM i.expires_at + greatest(3 * i.ttl, interval '60 s') - clock_timestamp())::bigint,
             'names_it', $1 = ANY (i.still_uses)) ORDER BY i.app, i.instance)
         FROM pontoon.instance AS i
-        WHERE i.deregistered_at IS NULL AND i.expires_at <= clock_timestamp()
+        WHERE i.deregistered_at IS NULL AND greatest(i.expires_at, pg_postmaster_start_time() + i.ttl) <= clock_timestamp()
           AND clock_timestamp() < i.expires_at + greatest(3 * i.ttl, interval '60 s')
           AND (i.schema_version < $1 OR $1 = ANY (i.still_uses))), '[]') AS expired,
     (SELECT count(*) FROM pontoon.instance AS i
@@ -238,7 +249,8 @@ SELECT
           AND l.relation IN (SELECT to_regclass(t.name) FROM unnest($2::text[]) AS t (name))
           AND coalesce(a.backend_type, 'client backend') = 'client backend'
           -- A shorter one is drained by the seal's own lock.
-          AND (a.xact_start IS NULL OR a.xact_start < clock_timestamp() - greatest($3, 1)::bigint * interval '1 second')), '[]')
+          -- Without a start it has just ended, unless we may not look.
+          AND (a.query = '<insufficient privilege>' OR a.xact_start < clock_timestamp() - greatest($3, 1)::bigint * interval '1 second')), '[]')
     || coalesce((
         SELECT jsonb_agg(DISTINCT jsonb_build_object(
             'pid', NULL, 'application', '', 'role', p.owner, 'age_seconds', NULL, 'prepared', p.gid))
@@ -256,7 +268,7 @@ FROM pontoon.migration AS m WHERE m.version = $1
 SELECT i.app, i.instance, i.schema_version, i.role, false AS names_it, 0 AS grace_seconds_left,
        extract(epoch FROM clock_timestamp() - i.last_seen)::bigint AS seen_seconds_ago
 FROM pontoon.instance AS i
-WHERE i.deregistered_at IS NULL AND i.expires_at > clock_timestamp() AND i.schema_version >= $1 AND i.may_serve
+WHERE i.deregistered_at IS NULL AND greatest(i.expires_at, pg_postmaster_start_time() + i.ttl) > clock_timestamp() AND i.schema_version >= $1 AND i.may_serve
 ORDER BY i.app, i.instance
 
 -- name: instances
@@ -303,3 +315,11 @@ SELECT NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = $1::int) AS v
 SELECT quote_ident(a.attname) AS name
 FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
 WHERE i.indrelid = to_regclass($1) AND i.indisprimary ORDER BY array_position(i.indkey::int2[], a.attnum)
+
+-- name: hidden_dependants
+-- Purpose: what would stop a column from being dropped. $1 table, quoted, $2 column.
+SELECT replace(pg_describe_object(d.classid, d.objid, d.objsubid), 'rule _RETURN on ', '') AS what
+FROM pg_depend AS d JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (d.refobjid, d.refobjsubid)
+WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = to_regclass($1) AND a.attname = $2 AND d.deptype = 'n'
+  AND NOT (d.classid = 'pg_trigger'::regclass AND EXISTS (
+      SELECT FROM pg_trigger AS t WHERE t.oid = d.objid AND (t.tgname LIKE ' pontoon%' OR t.tgname LIKE '~pontoon%')))

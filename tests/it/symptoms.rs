@@ -1,0 +1,336 @@
+//! Mistakes that were made once, each a test named after its symptom. The data is compared with what the plain SQL gives.
+
+use super::support::{Database, Project, run, text, try_run};
+
+/// Runs a migration to its end, with `meanwhile` between expand and backfill, and compares a query with the plain SQL.
+async fn same_as_plain(setup: &str, migration: &str, look: &str) {
+    let plain = Database::new().await;
+    plain.run(setup).await;
+    plain.run(migration).await;
+    let project = Project::new(setup, &[("0001_x.sql", migration)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web", "1").await;
+    project.migrate(&["contract"]).await.expect(0);
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+    assert_eq!(project.database.text(look).await, plain.text(look).await, "{migration}");
+}
+
+async fn refused(setup: &str, migration: &str, says: &str) {
+    let project = Project::new(setup, &[("0001_x.sql", migration)]).await;
+    project.migrate(&["plan"]).await.expect(1).says(says);
+}
+
+const ALL: &str = "SELECT string_agg((to_jsonb(u) - 'tok')::text, ' ' ORDER BY id) FROM u";
+
+#[tokio::test]
+async fn an_index_of_another_table_survives_if_not_exists() {
+    let setup = "CREATE TABLE u (id int PRIMARY KEY, a text); CREATE TABLE t2 (a text); CREATE UNIQUE INDEX i ON t2 (a);";
+    let project = Project::new(setup, &[("0001_x.sql", "CREATE INDEX IF NOT EXISTS i ON u (a);")]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    assert_eq!(
+        project
+            .database
+            .text("SELECT indrelid::regclass::text FROM pg_index WHERE indexrelid = 'i'::regclass")
+            .await,
+        "t2"
+    );
+}
+
+#[tokio::test]
+async fn abort_after_a_failed_expand_takes_nothing_that_was_there() {
+    let setup = "CREATE TABLE u (id int PRIMARY KEY); CREATE FUNCTION stop() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;";
+    let files = [("0001_x.sql", "ALTER TABLE u ADD COLUMN a int;\nCREATE TABLE foo (id int);")];
+    let project = Project::new(setup, &files).await;
+    let mut blocker = project.database.connect().await;
+    run(&mut blocker, "BEGIN; LOCK TABLE u IN SHARE MODE").await;
+    let expanding = tokio::spawn(super::support::finish(project.command(&["expand"])));
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    project.database.run("CREATE TABLE foo (id int); INSERT INTO foo VALUES (1)").await;
+    run(&mut blocker, "COMMIT").await;
+    expanding.await.unwrap().expect(1).says("already exists");
+    project.migrate(&["abort", "1"]).await.expect(0);
+    assert_eq!(
+        project.database.text("SELECT count(*)::text FROM foo").await,
+        "1",
+        "somebody else's table is gone"
+    );
+}
+
+#[tokio::test]
+async fn names_used_twice_in_one_file_are_refused() {
+    let setup = "CREATE TABLE u (id int PRIMARY KEY, a text, b text);";
+    for migration in [
+        "ALTER TABLE u DROP COLUMN a; ALTER TABLE u RENAME COLUMN b TO a;",
+        "ALTER TABLE u RENAME COLUMN a TO x; ALTER TABLE u RENAME COLUMN x TO y;",
+        "ALTER TABLE u RENAME COLUMN a TO x; ALTER TABLE u DROP COLUMN x;",
+        "ALTER TABLE u RENAME COLUMN a TO x; ALTER TABLE u DROP COLUMN b; CREATE VIEW v AS SELECT * FROM u;",
+        "ALTER TABLE u ADD COLUMN c text; UPDATE u SET c = a; ALTER TABLE u RENAME COLUMN a TO x;",
+    ] {
+        refused(setup, migration, "split the file").await;
+    }
+    refused(
+        setup,
+        "ALTER TABLE u ADD COLUMN d int DEFAULT 1; ALTER TABLE u ALTER COLUMN d SET DEFAULT 2;",
+        "two defaults",
+    )
+    .await;
+    refused(
+        setup,
+        "-- migrate: down a = 'x'\n-- migrate: down a = 'y'\nALTER TABLE u DROP COLUMN a;",
+        "given twice",
+    )
+    .await;
+    refused(setup, "ALTER TABLE u ADD COLUMN c text; UPDATE u SET c = max(a);", "aggregate `max`").await;
+    refused(setup, "ALTER TABLE u ADD COLUMN t uuid, ADD COLUMN c text; UPDATE u SET t = gen_random_uuid(); UPDATE u SET c = t::text;", "given its value once").await;
+    refused(setup, "-- migrate: phase contract\nVACUUM u;", "cannot run in a transaction").await;
+}
+
+#[tokio::test]
+async fn a_view_over_what_is_leaving_stops_contract_before_anything_is_dropped() {
+    let files = [
+        ("0001_x.sql", "ALTER TABLE u DROP COLUMN z;"),
+        ("0002_v.sql", "CREATE VIEW v AS SELECT id, z FROM u;"),
+    ];
+    let project = Project::new("CREATE TABLE u (id int PRIMARY KEY, z text);", &files[..1]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.write(files[1].0, files[1].1);
+    project.migrate(&["expand"]).await.expect(1).says("migration 0001 is still moving");
+    std::fs::remove_file(project.path("migrations/0002_v.sql")).unwrap();
+    project.register("web", "1").await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    project.database.run("CREATE VIEW hand AS SELECT * FROM u").await;
+    project
+        .migrate(&["contract", "--soak", "0s"])
+        .await
+        .expect(4)
+        .says("view public.hand")
+        .says("migrate reopen 0001");
+    project.migrate(&["reopen", "1", "--accept-nulls"]).await.expect(0);
+}
+
+#[tokio::test]
+async fn values_that_the_plain_update_gives() {
+    let setup = "CREATE TABLE u (id int PRIMARY KEY, blocked bool NOT NULL DEFAULT false, price numeric(12,4), qty int, name text);
+        INSERT INTO u VALUES (1, true, 1.2345, 1, ''), (2, false, 2.5, 3, 'b b');";
+    for migration in [
+        "ALTER TABLE u ADD COLUMN status text NOT NULL DEFAULT 'active'; UPDATE u SET status = 'blocked' WHERE blocked;",
+        "ALTER TABLE u ADD COLUMN status text; UPDATE u SET status = 'blocked' WHERE blocked;",
+        "ALTER TABLE u ADD COLUMN cents numeric(10,2), ADD COLUMN twice numeric; UPDATE u SET cents = price; UPDATE u SET twice = cents * 2;",
+        "ALTER TABLE u ADD COLUMN q numeric, ADD COLUMN half numeric; UPDATE u SET q = qty; UPDATE u SET half = q / 2;",
+        "ALTER TABLE u ADD COLUMN c int; UPDATE u SET c = NULL WHERE blocked; UPDATE u SET c = qty WHERE NOT blocked;",
+        "ALTER TABLE u ADD COLUMN first text; UPDATE u SET first = split_part(name, ' ', 1);\n-- migrate: down name = concat_ws(' ', first)\nALTER TABLE u DROP COLUMN name;",
+        "ALTER TABLE u ADD COLUMN flag bool; UPDATE u SET flag = blocked;\n-- migrate: down blocked = coalesce(flag, false)\nALTER TABLE u DROP COLUMN blocked;",
+        "ALTER TABLE u ADD COLUMN a text; COMMENT ON COLUMN u.a IS 'x'; CREATE INDEX ia ON u (a); UPDATE u SET a = upper(name); ALTER TABLE u ADD COLUMN b text;",
+        "ALTER TABLE u ADD COLUMN meta json DEFAULT '{}';",
+    ] {
+        same_as_plain(setup, migration, ALL).await;
+    }
+}
+
+#[tokio::test]
+async fn old_and_new_writes_are_followed_where_they_were_not() {
+    let setup = "CREATE TABLE u (id int PRIMARY KEY, f text, l text, email text); INSERT INTO u VALUES (1, 'Ann', 'Lee'), (2, 'Bo', 'Ek');";
+    let migration = "ALTER TABLE u ADD COLUMN full_name text; UPDATE u SET full_name = concat_ws(' ', f, l);
+        -- migrate: down f = split_part(full_name, ' ', 1)
+        ALTER TABLE u DROP COLUMN f;
+        ALTER TABLE u DROP COLUMN l;";
+    let project = Project::new(setup, &[("0001_x.sql", migration)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.database.run("UPDATE u SET l = 'Smith' WHERE id = 1").await;
+    assert_eq!(
+        project.database.text("SELECT full_name FROM u WHERE id = 1").await,
+        "Ann Smith",
+        "`down` still held, the write was lost"
+    );
+
+    let setup = "CREATE TABLE u (id int PRIMARY KEY, name text NOT NULL, email text);";
+    let migration = "ALTER TABLE u ADD COLUMN first text, ADD COLUMN last text; UPDATE u SET first = split_part(name, ' ', 1), last = split_part(name, ' ', 2);
+        -- migrate: down name = concat_ws(' ', first, last)
+        ALTER TABLE u DROP COLUMN name;";
+    let project = Project::new(setup, &[("0001_x.sql", migration)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.database.run("INSERT INTO u (id, email) VALUES (4, 'x')").await;
+    project.database.run("INSERT INTO u (id, name) VALUES (5, '')").await;
+    assert_eq!(
+        project.database.text("SELECT first FROM u WHERE id = 5").await,
+        "",
+        "an old value that equals `down` of nulls"
+    );
+    assert_eq!(project.database.text("SELECT (first IS NULL)::text FROM u WHERE id = 5").await, "false");
+}
+
+#[tokio::test]
+async fn expressions_that_raise_fail_no_old_writer() {
+    let setup = "CREATE TABLE u (id int PRIMARY KEY, code text, y bool, x text, price numeric, qty numeric);";
+    let migration =
+        "ALTER TABLE u ADD COLUMN flag text, ADD COLUMN a text, ADD COLUMN total numeric, ADD COLUMN t text;
+        UPDATE u SET flag = 'x' WHERE code::int > 5;
+        UPDATE u SET a = concat(x::int);
+        UPDATE u SET a = code WHERE y;
+        UPDATE u SET total = price * qty;
+        -- migrate: down price = total / qty
+        ALTER TABLE u DROP COLUMN price;";
+    let project = Project::new(setup, &[("0001_x.sql", migration)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    let mut connection = project.database.connect().await;
+    run(
+        &mut connection,
+        "INSERT INTO u (id, code, y, x) VALUES (2, 'abc', true, '5'), (3, '1', false, 'zz')",
+    )
+    .await;
+    run(&mut connection, "INSERT INTO u (id, price, qty) VALUES (4, 6, 2)").await;
+    run(&mut connection, "UPDATE u SET qty = 0 WHERE id = 4").await;
+    run(&mut connection, "UPDATE u SET price = NULL WHERE id = 4").await;
+    run(&mut connection, "UPDATE u SET price = 7, qty = 3 WHERE id = 4").await;
+    assert_eq!(text(&mut connection, "SELECT total::text FROM u WHERE id = 4").await, "21");
+    project.migrate(&["backfill"]).await.expect(1).says("row with id = ");
+}
+
+#[tokio::test]
+async fn the_session_of_the_writer_decides_nothing() {
+    let setup = "CREATE TABLE u (id int PRIMARY KEY, ts timestamp, txt text, dd date);";
+    for set in [
+        "timestamptz; UPDATE u SET c = ts",
+        "date; UPDATE u SET c = txt::date",
+        "text; UPDATE u SET c = dd::text",
+        "text; UPDATE u SET c = concat(dd, txt)",
+    ] {
+        refused(setup, &format!("ALTER TABLE u ADD COLUMN c {set};"), "depends on the session").await;
+    }
+    let fine = "ALTER TABLE u ADD COLUMN c timestamptz; UPDATE u SET c = ts AT TIME ZONE 'UTC';";
+    same_as_plain(&format!("{setup} INSERT INTO u VALUES (1, '2024-01-02', 'x', '2024-01-02');"), fine, ALL)
+        .await;
+}
+
+#[tokio::test]
+async fn collations_go_with_the_column() {
+    let setup = "CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        CREATE TABLE u (id int PRIMARY KEY, name text COLLATE ci); INSERT INTO u VALUES (1, 'ADMIN');";
+    let role = "ALTER TABLE u ADD COLUMN role text; UPDATE u SET role = CASE WHEN name = 'admin' THEN 'root' ELSE 'user' END;";
+    same_as_plain(setup, role, ALL).await;
+    let project = Project::new(setup, &[("0001_x.sql", "ALTER TABLE u RENAME COLUMN name TO login;")]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    assert_eq!(project.database.text("SELECT (login = lower(login))::text FROM u").await, "true");
+}
+
+#[tokio::test]
+async fn abort_looks_at_what_later_migrations_built() {
+    let files = [
+        (
+            "0001_x.sql",
+            "ALTER TABLE u ADD COLUMN a text; CREATE TABLE pt (id int PRIMARY KEY); CREATE FUNCTION f(x int) RETURNS int LANGUAGE sql AS 'SELECT 1';",
+        ),
+        ("0002_i.sql", "CREATE INDEX ia ON u (a);"),
+    ];
+    let project = Project::new("CREATE TABLE u (id int PRIMARY KEY);", &files).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["abort", "1"]).await.expect(4).says("0002 builds on");
+    project.migrate(&["abort", "2"]).await.expect(0);
+    project.database.run("CREATE FUNCTION f(x text) RETURNS int LANGUAGE sql AS 'SELECT 2'").await;
+    project.migrate(&["abort", "1"]).await.expect(0);
+    assert_eq!(project.database.text("SELECT f('x'::text)::text").await, "2", "a namesake was dropped");
+}
+
+#[tokio::test]
+async fn an_index_gets_the_name_that_psql_gives_and_two_renames_share_theirs() {
+    let setup = "CREATE TABLE u (id int PRIMARY KEY, a text, b text, UNIQUE (a, b));";
+    let names = "SELECT string_agg(c.relname, ' ' ORDER BY c.relname) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid WHERE indrelid = 'u'::regclass";
+    same_as_plain(setup, "CREATE INDEX ON u (lower(a)); CREATE INDEX ON u (a) INCLUDE (b);", names).await;
+    let project = Project::new(
+        setup,
+        &[("0001_x.sql", "ALTER TABLE u RENAME COLUMN a TO aa; ALTER TABLE u RENAME COLUMN b TO bb;")],
+    )
+    .await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    let both = "SELECT count(*)::text FROM pg_indexes WHERE tablename = 'u' AND indexdef LIKE '%(aa, bb)'";
+    assert_eq!(project.database.text(both).await, "1");
+}
+
+#[tokio::test]
+async fn an_unverified_seal_never_drops_and_a_bad_row_stops_contract_before_it() {
+    let setup = "CREATE TABLE u (id int PRIMARY KEY, age text); INSERT INTO u VALUES (1, '41');";
+    let migration =
+        "ALTER TABLE u ADD COLUMN years int; UPDATE u SET years = age::int; ALTER TABLE u DROP COLUMN age;";
+    let project = Project::new(setup, &[("0001_x.sql", migration)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web", "1").await;
+    project.database.run("INSERT INTO u (id, age) VALUES (2, 'abc')").await;
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(1).says("id = 2");
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(4).says("not-verified");
+    assert_eq!(project.database.text("SELECT age FROM u WHERE id = 2").await, "abc");
+    project.migrate(&["backfill"]).await.expect(1).says("22P02");
+    project.database.run("UPDATE u SET age = '42' WHERE id = 2").await;
+    project.migrate(&["backfill"]).await.expect(0).says("0001 is ready");
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+}
+
+#[tokio::test]
+async fn registrations_cannot_slip_past_a_decision() {
+    let project = Project::new(
+        "CREATE TABLE u (id int PRIMARY KEY, a text);",
+        &[("0007_x.sql", "ALTER TABLE u RENAME COLUMN a TO b;")],
+    )
+    .await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("new", "7").await;
+    // A second process under the name of a live old one does not hide it.
+    project.register("same-name", "6").await;
+    project.register("same-name", "7").await;
+    project.migrate(&["contract", "--check"]).await.expect(4).says("same-name (schema 6)");
+    project
+        .database
+        .run("UPDATE pontoon.instance SET deregistered_at = now() WHERE schema_version = 6")
+        .await;
+    // An older snapshot does not see the closing, and fails instead.
+    let mut old = project.database.connect().await;
+    run(&mut old, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    assert!(
+        try_run(&mut old, "SELECT pontoon.register('web', 'late', '6')").await.is_err(),
+        "an old version was accepted after the seal"
+    );
+}
+
+#[tokio::test]
+async fn default_privileges_do_not_open_the_ledger_and_a_misplaced_url_hides_its_password() {
+    let project = Project::new("CREATE TABLE u (id int);", &[]).await;
+    let role = format!("app_{}", project.database.name);
+    project
+        .database
+        .run(&format!("CREATE ROLE {role}; ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {role}"))
+        .await;
+    project.migrate(&["init"]).await.expect(0);
+    assert_eq!(
+        project
+            .database
+            .text(&format!("SELECT has_table_privilege('{role}', 'pontoon.lease', 'UPDATE')::text"))
+            .await,
+        "false"
+    );
+    project.database.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+    project.migrate(&["postgres://u:sekret@h/db"]).await.expect(2).hides("sekret");
+}
+
+#[tokio::test]
+async fn an_aborted_migration_that_was_replaced_stops_nobody() {
+    let project = Project::new(
+        "CREATE TABLE u (id int PRIMARY KEY);",
+        &[("0005_x.sql", "ALTER TABLE u ADD COLUMN a int;")],
+    )
+    .await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["abort", "5"]).await.expect(0);
+    std::fs::remove_file(project.path("migrations/0005_x.sql")).unwrap();
+    project.write("0006_y.sql", "ALTER TABLE u ADD COLUMN b int;");
+    project.migrate(&["expand"]).await.expect(0);
+    assert_eq!(
+        project.database.text("SELECT may_serve::text FROM pontoon.register('web', 'w', '6')").await,
+        "true"
+    );
+}
