@@ -13,6 +13,7 @@ mod bad_input;
 mod crash;
 mod gate;
 mod journeys;
+mod readme;
 mod support;
 mod symptoms;
 mod sync;
