@@ -20,3 +20,5 @@ pub(crate) mod engine;
 pub(crate) mod model;
 pub mod pg;
 pub(crate) mod words;
+
+pub use engine::client;

@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::words::version::Version;
+
 /// An instance that counts against closing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InstanceFact {
@@ -105,7 +107,12 @@ impl Reason {
     /// The reason as a sentence, and what to do about it.
     pub(crate) fn explain(&self) -> (String, String) {
         let named = |instance: &InstanceFact| {
-            format!("{} {} (schema {})", instance.app, instance.instance, instance.schema_version)
+            format!(
+                "{} {} (schema {})",
+                instance.app,
+                instance.instance,
+                Version::from(instance.schema_version)
+            )
         };
         match self {
             Self::LiveInstance { instance } => (

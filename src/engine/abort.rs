@@ -90,7 +90,9 @@ impl Runner<'_> {
                         Reason::LiveInstance { instance } => {
                             format!(
                                 "{} {} (schema {}) is serving and needs the new schema",
-                                instance.app, instance.instance, instance.schema_version
+                                instance.app,
+                                instance.instance,
+                                Version::from(instance.schema_version)
                             )
                         }
                         other => other.explain().0,

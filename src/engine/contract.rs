@@ -65,7 +65,7 @@ impl Engine {
                 continue;
             }
             match self.contract_entry(entry, request).await {
-                Ok(contracted) => done.push(contracted),
+                Ok(contracted) => done.extend(contracted),
                 Err(failure) if failure.kind == Kind::Busy => return Err(failure),
                 Err(failure) => failed = failed.or(Some(failure)),
             }
@@ -74,11 +74,13 @@ impl Engine {
         failed.map_or(Ok(done), Err)
     }
 
-    async fn contract_entry(&self, entry: Entry, request: &Request) -> Outcome<Contracted> {
+    /// Contracts one migration as the only runner; none if another one has finished it meanwhile.
+    async fn contract_entry(&self, entry: Entry, request: &Request) -> Outcome<Option<Contracted>> {
         let session = self.writing_session(&session_name("contract", entry.version)).await?;
         let mut runner = self.runner(session, "contract", Duration::ZERO).await?;
         let result = match self.entry(&mut runner.session, entry.version).await {
-            Ok(entry) => runner.contract_one(entry, request).await,
+            Ok(entry) if is_due(&entry) => runner.contract_one(entry, request).await.map(Some),
+            Ok(_) => Ok(None),
             Err(failure) => Err(failure),
         };
         runner.release().await;
@@ -110,9 +112,7 @@ impl Engine {
         Ok(entries
             .into_iter()
             .filter(|entry| request.versions.is_empty() || request.versions.contains(&entry.version))
-            .filter(|entry| {
-                matches!(entry.state, State::Ready | State::Closing | State::Sealed | State::Dropping)
-            })
+            .filter(is_due)
             .collect())
     }
 
@@ -138,6 +138,10 @@ impl Engine {
         }
         Ok(Facts { new_seen: 1, missing_apps: Vec::new(), old_writes: Vec::new(), ..facts })
     }
+}
+
+fn is_due(entry: &Entry) -> bool {
+    matches!(entry.state, State::Ready | State::Closing | State::Sealed | State::Dropping)
 }
 
 fn overridden(request: &Request) -> Option<&str> {

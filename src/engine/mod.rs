@@ -3,10 +3,12 @@
 
 pub(crate) mod abort;
 pub(crate) mod backfill;
+pub mod client;
 pub(crate) mod contract;
 pub(crate) mod expand;
 pub(crate) mod failure;
 pub(crate) mod overview;
+pub(crate) mod presence;
 pub(crate) mod reopen;
 pub(crate) mod run;
 pub(crate) mod step_runner;

@@ -8,15 +8,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::engine::Engine;
 use crate::engine::failure::{Failure, Kind, Outcome};
-use crate::pg::error::PgError;
-use crate::pg::registry::{self, Beat};
-use crate::pg::session::Session;
+use crate::engine::presence::{Identity, Presence, Sign};
 
 /// How often the reason for not serving yet is repeated.
 const SAY_EVERY: Duration = Duration::from_secs(10);
-
-/// How long the database may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the child has to end after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(30);
@@ -41,32 +36,14 @@ pub(crate) enum Ended {
     Closed,
 }
 
-/// A registration that is kept alive.
-struct Registration<'a> {
-    engine: &'a Engine,
-    request: &'a Request,
-    session: Option<Session>,
-    incarnation: i64,
-}
-
-/// What a sign of life brought.
-enum Sign {
-    Live {
-        may_serve: bool,
-        reason: Option<String>,
-    },
-    Closed(String),
-    /// The database or the ledger is not there.
-    Silent(String),
-}
-
 impl Engine {
     /// Registers, waits until the version may serve, runs the command, keeps the registration alive until it ends.
     pub(crate) async fn run(&self, request: &Request) -> Outcome<Ended> {
-        let mut registration = Registration { engine: self, request, session: None, incarnation: 0 };
+        let mut supervisor =
+            Supervisor { engine: self, request, presence: Presence::new(self.identity(request)) };
         let mut signals = Signals::new()?;
-        if let Some(signal) = registration.wait_to_serve(&mut signals).await? {
-            registration.leave().await;
+        if let Some(signal) = supervisor.wait_to_serve(&mut signals).await? {
+            supervisor.presence.leave().await;
             return Ok(Ended::Child(128 + signal));
         }
         let (program, arguments) =
@@ -78,107 +55,53 @@ impl Engine {
         let child = match child {
             Ok(child) => child,
             Err(failure) => {
-                registration.leave().await;
+                supervisor.presence.leave().await;
                 return Err(failure);
             }
         };
-        let ended = registration.accompany(child, &mut signals).await;
-        registration.leave().await;
+        let ended = supervisor.accompany(child, &mut signals).await;
+        supervisor.presence.leave().await;
         ended
+    }
+
+    fn identity(&self, request: &Request) -> Identity {
+        Identity {
+            target: self.target.clone(),
+            ledger: self.ledger.schema.clone(),
+            app: request.app.clone(),
+            instance: request.instance.clone(),
+            schema_version: request.schema_version.clone(),
+            still_uses: request.still_uses.clone(),
+            ttl: request.ttl,
+        }
     }
 }
 
-impl Registration<'_> {
-    /// A sign of life, bounded: a network that swallows packets must not keep us from the child and from signals.
-    async fn sign(&mut self) -> Sign {
-        let known = self.incarnation != 0;
-        let sign = async { if known { self.beat().await } else { self.register().await } };
-        match tokio::time::timeout(ANSWER_TIMEOUT, sign).await {
-            Ok(sign) => sign,
-            Err(_) => {
-                self.session = None;
-                Sign::Silent(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))
-            }
-        }
-    }
+/// A program with its registration.
+struct Supervisor<'a> {
+    engine: &'a Engine,
+    request: &'a Request,
+    presence: Presence,
+}
 
-    async fn register(&mut self) -> Sign {
-        let (engine, request) = (self.engine, self.request);
-        let Some(session) = self.session().await else {
-            return Sign::Silent(format!("cannot connect to {}", engine.target.place()));
-        };
-        let ttl = request.ttl.as_secs();
-        let registered = registry::register(
-            session,
-            &engine.ledger.schema,
-            &request.app,
-            &request.instance,
-            &request.schema_version,
-            ttl,
-            &request.still_uses,
-        )
-        .await;
-        match registered {
-            Ok(registered) => {
-                self.incarnation = registered.incarnation;
-                Sign::Live { may_serve: registered.may_serve, reason: registered.reason }
-            }
-            Err(PgError::Refused(refusal)) if refusal.code == "PT004" => Sign::Closed(refusal.message),
-            // No such schema or function: the ledger has not been installed yet.
-            Err(PgError::Refused(refusal)) if ["3F000", "42883"].contains(&refusal.code.as_str()) => {
-                Sign::Silent(format!("there is no ledger in {} yet", engine.target.place()))
-            }
-            Err(error) => {
-                self.session = None;
-                Sign::Silent(error.to_string())
-            }
-        }
-    }
-
-    async fn beat(&mut self) -> Sign {
-        let (engine, request, incarnation) = (self.engine, self.request, self.incarnation);
-        let Some(session) = self.session().await else {
-            return Sign::Silent(format!("cannot connect to {}", engine.target.place()));
-        };
-        let beat =
-            registry::heartbeat(session, &engine.ledger.schema, &request.app, &request.instance, incarnation)
-                .await;
-        match beat {
-            Ok(Beat { state, may_serve, reason }) if state == "live" => Sign::Live { may_serve, reason },
-            Ok(Beat { state, reason, .. }) if state == "closed" => Sign::Closed(reason.unwrap_or_default()),
-            // Expired or unknown: the lease was lost, so register again.
-            Ok(_) => self.register().await,
-            Err(error) => {
-                self.session = None;
-                Sign::Silent(error.to_string())
-            }
-        }
-    }
-
-    async fn session(&mut self) -> Option<&mut Session> {
-        if self.session.is_none() {
-            self.session = Session::connect_plain(&self.engine.target, "migrate run").await.ok();
-        }
-        self.session.as_mut()
-    }
-
+impl Supervisor<'_> {
     async fn wait_to_serve(&mut self, signals: &mut Signals) -> Outcome<Option<i32>> {
         let deadline = Instant::now() + self.request.wait;
         let mut said: Option<Instant> = None;
-        let mut sign = self.sign().await;
+        let mut sign = self.presence.sign().await;
         loop {
             let (why, unreachable) = match sign {
                 Sign::Live { may_serve: true, .. } => return Ok(None),
                 Sign::Live { reason, .. } => (reason.unwrap_or_default(), false),
                 Sign::Closed(reason) => {
-                    self.leave().await;
+                    self.presence.leave().await;
                     return Err(Failure::refused(reason).next("deploy a newer version of the application"));
                 }
                 Sign::Silent(reason) => (reason, true),
             };
             if Instant::now() >= deadline {
                 let kind = if unreachable { Kind::Environment } else { Kind::Refused };
-                self.leave().await;
+                self.presence.leave().await;
                 return Err(Failure::new(
                     kind,
                     format!("{} {} may not serve: {why}", self.request.app, self.request.instance),
@@ -193,7 +116,7 @@ impl Registration<'_> {
                 signal = signals.next() => return Ok(Some(signal)),
                 () = tokio::time::sleep(Duration::from_millis(500).min(deadline.saturating_duration_since(Instant::now()))) => {}
             }
-            sign = self.sign().await;
+            sign = self.presence.sign().await;
         }
     }
 
@@ -208,7 +131,7 @@ impl Registration<'_> {
                 signal = signals.next() => pass_on(&child, signal),
                 () = tokio::time::sleep(next.saturating_duration_since(Instant::now())) => {
                     next = Instant::now() + every;
-                    match self.sign().await {
+                    match self.presence.sign().await {
                         Sign::Live { .. } => silent = false,
                         Sign::Silent(reason) if !silent => {
                             silent = true;
@@ -227,27 +150,6 @@ impl Registration<'_> {
                 }
             }
         }
-    }
-
-    async fn leave(&mut self) {
-        if self.incarnation == 0 {
-            return;
-        }
-        let (engine, request, incarnation) = (self.engine, self.request, self.incarnation);
-        if let Some(session) = self.session().await {
-            let left = registry::deregister(
-                session,
-                &engine.ledger.schema,
-                &request.app,
-                &request.instance,
-                incarnation,
-            );
-            // Where it is not heard the lease expires.
-            if let Ok(Err(error)) = tokio::time::timeout(ANSWER_TIMEOUT, left).await {
-                tracing::debug!(%error, "deregister");
-            }
-        }
-        self.incarnation = 0;
     }
 }
 

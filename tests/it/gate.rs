@@ -199,6 +199,38 @@ async fn run_waits_until_it_may_serve_and_passes_the_exit_code_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_registers_waits_serves_and_hears_of_its_end() {
+    use pontoon::client::{ClientError, Options, Registration, Status};
+
+    let project = Project::new(SETUP, &[("0007_rename.sql", RENAME)]).await;
+    let options = |instance: &str, version: &str| {
+        let mut options = Options::new(&project.database.url, "web", instance, version);
+        options.ttl = Duration::from_secs(1);
+        options
+    };
+    let new = Registration::start(options("new", "7")).unwrap();
+    let old = Registration::start(options("old", "6")).unwrap();
+    project.migrate(&["expand"]).await.expect(0);
+    let mut watch = new.watch();
+    watch
+        .wait_for(|status| matches!(status, Status::Waiting(why) if why.contains("0007 is expanded")))
+        .await
+        .unwrap();
+    project.migrate(&["backfill"]).await.expect(0);
+    new.serving().await.unwrap();
+    project.migrate(&["contract"]).await.expect(4).says("web old (schema 0006)").says("live-instance");
+    old.leave().await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    let late = Registration::start(options("late", "6")).unwrap();
+    assert!(
+        matches!(late.serving().await, Err(ClientError::Closed(why)) if why.contains("oldest accepted version is 0007"))
+    );
+    assert_eq!(new.status(), Status::Serving);
+    assert!(matches!(Registration::start(options("odd", "x")), Err(ClientError::Options(_))));
+    new.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn abort_is_refused_while_new_code_serves() {
     let project = ready().await;
     project.migrate(&["abort", "7"]).await.expect(4).says("web web-new").says("roll the application back");

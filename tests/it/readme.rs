@@ -73,10 +73,11 @@ async fn the_demo_loses_nothing() {
     // code may be 1; nothing may fail or be lost though.
     assert!(matches!(ran.code, Some(0 | 1)), "{}{}", ran.stdout, ran.stderr);
     for version in ["v1", "v2"] {
+        let start = format!("│ {version} ");
         let row = ran
             .stdout
             .lines()
-            .find(|line| line.contains(version))
+            .find(|line| line.starts_with(&start))
             .unwrap_or_else(|| panic!("no row for {version}"));
         let counts: Vec<u64> = row.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         assert!(counts[0] > 500, "{row}");

@@ -282,7 +282,7 @@ async fn registrations_cannot_slip_past_a_decision() {
     // A second process under the name of a live old one does not hide it.
     project.register("same-name", "6").await;
     project.register("same-name", "7").await;
-    project.migrate(&["contract", "--check"]).await.expect(4).says("same-name (schema 6)");
+    project.migrate(&["contract", "--check"]).await.expect(4).says("same-name (schema 0006)");
     project
         .database
         .run("UPDATE pontoon.instance SET deregistered_at = now() WHERE schema_version = 6")
