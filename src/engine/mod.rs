@@ -7,6 +7,7 @@ pub mod client;
 pub(crate) mod contract;
 pub(crate) mod expand;
 pub(crate) mod failure;
+pub(crate) mod fence;
 pub(crate) mod overview;
 pub(crate) mod presence;
 pub(crate) mod reopen;

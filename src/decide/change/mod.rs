@@ -12,6 +12,7 @@ pub(crate) mod describe;
 pub(crate) mod drop_column;
 pub(crate) mod fill_column;
 pub(crate) mod insert_values;
+pub(crate) mod mapping;
 pub(crate) mod rename_column;
 pub(crate) mod set_default;
 pub(crate) mod set_not_null;
