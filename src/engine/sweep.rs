@@ -9,6 +9,7 @@ use crate::engine::{Engine, Happening, Runner};
 use crate::pg::error::PgError;
 use crate::pg::lease::hold;
 use crate::words::fault;
+use crate::words::version::Version;
 
 /// Pages read at once by the sweep and by verification: nearly all rows need nothing by then.
 const SWEEP_PAGES: i64 = 1_024;
@@ -36,11 +37,8 @@ impl Engine {
         settled
     }
 
-    /// Checks the data of a migration again, in whatever state it is. Gives the number of rows looked at in pages.
-    pub(crate) async fn verify(
-        &self,
-        versions: &[crate::words::version::Version],
-    ) -> Outcome<Vec<(crate::words::version::Version, bool)>> {
+    /// Compares the columns of migrations that are ready or sealed again. Gives those that were clean.
+    pub(crate) async fn verify(&self, versions: &[Version]) -> Outcome<Vec<Version>> {
         let session = self.session_with_ledger("migrate verify").await?;
         let mut runner = self.runner(session, "verify", std::time::Duration::ZERO).await?;
         let result = runner.verify_due(versions).await;
@@ -133,10 +131,7 @@ impl Runner<'_> {
         done
     }
 
-    async fn verify_due(
-        &mut self,
-        versions: &[crate::words::version::Version],
-    ) -> Outcome<Vec<(crate::words::version::Version, bool)>> {
+    async fn verify_due(&mut self, versions: &[Version]) -> Outcome<Vec<Version>> {
         let entries = self.engine.ledger.entries(&mut self.session).await?;
         let mut done = Vec::new();
         for wanted in versions {
@@ -151,7 +146,7 @@ impl Runner<'_> {
             if versions.is_empty() || versions.contains(&entry.version) {
                 let (plan, _) = self.engine.stored_plan(&mut self.session, entry.version).await?;
                 self.verify_plan(&plan, names).await?;
-                done.push((entry.version, true));
+                done.push(entry.version);
             }
         }
         Ok(done)

@@ -283,6 +283,14 @@ async fn registrations_cannot_slip_past_a_decision() {
     project.register("same-name", "6").await;
     project.register("same-name", "7").await;
     project.migrate(&["contract", "--check"]).await.expect(4).says("same-name (schema 0006)");
+    // Nor one that still uses the old schema and says so.
+    project.database.run("SELECT pontoon.register('web', 'both', '7', '1 minute', '{7}')").await;
+    project.register("both", "7").await;
+    project.migrate(&["contract", "--check"]).await.expect(4).says("both (schema 0007)");
+    project
+        .database
+        .run("UPDATE pontoon.instance SET deregistered_at = now() WHERE still_uses <> '{}'")
+        .await;
     project
         .database
         .run("UPDATE pontoon.instance SET deregistered_at = now() WHERE schema_version = 6")

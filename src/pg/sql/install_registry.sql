@@ -92,7 +92,7 @@ BEGIN
     -- over: it may be another process.
     UPDATE pontoon.instance AS i SET deregistered_at = moment
     WHERE i.app = register.app AND i.instance = register.instance AND i.incarnation <> token AND i.deregistered_at IS NULL
-      AND i.schema_version >= wanted;
+      AND i.schema_version >= wanted AND i.still_uses <@ names;
     RETURN QUERY SELECT token, why IS NULL, why;
 END $$;
 
