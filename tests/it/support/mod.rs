@@ -19,8 +19,11 @@ fn server_url(database: &str) -> String {
     let own = OWN.get_or_init(|| match std::env::var("DATABASE_URL") {
         Ok(url) if !url.is_empty() => None,
         _ => Some(
-            LocalServer::start(&["max_connections=300", "max_prepared_transactions=10", "autovacuum=off"])
-                .expect("the tests need PostgreSQL: set DATABASE_URL, or install the server binaries"),
+            LocalServer::start(
+                &["max_connections=300", "max_prepared_transactions=10", "autovacuum=off"],
+                &|line| println!("{line}"),
+            )
+            .expect("the tests need PostgreSQL: set DATABASE_URL, or install the server binaries"),
         ),
     });
     match own {

@@ -48,7 +48,7 @@ pub(crate) async fn run(context: &Context, args: &Demo) -> Outcome<Exit> {
         admin.execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await?;
         return played;
     }
-    let server = LocalServer::start(&["max_connections=60"]).map_err(|error| no_server(&error))?;
+    let server = LocalServer::start(&["max_connections=60"], &say).map_err(|error| no_server(&error))?;
     say(&format!("started a throwaway PostgreSQL ({}); it is gone when the demo ends", server.described));
     play(&server.url("postgres"), args).await
 }
