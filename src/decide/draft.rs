@@ -278,9 +278,16 @@ impl Draft<'_> {
         statement: &Statement,
         title: String,
         undo: Vec<String>,
-        locks: Vec<TableLock>,
+        mut locks: Vec<TableLock>,
     ) -> Result<(), Problem> {
         self.claim_words(statement)?;
+        // The triggers of a foreign key are made on both tables.
+        for name in &statement.references {
+            let Some(table) = self.catalog.resolve(name, &self.settings.search_path) else { continue };
+            if !self.created.contains(&table) {
+                locks.push(TableLock { table, mode: LockMode::ShareRowExclusive });
+            }
+        }
         let step = Step {
             id: String::new(),
             title,

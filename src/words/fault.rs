@@ -2,7 +2,7 @@
 //! again finishes.
 //!
 //! Without the feature `fault-injection` a point is an empty function. With it, the environment decides:
-//! `PONTOON_FAULT=name@n` ends the process as if by SIGKILL at the n-th passage of the point; with
+//! `PONTOON_FAULT=name@n` ends the process as if by SIGKILL at the n-th passage of the point (`@*`: at each); with
 //! `PONTOON_FAULT_PAUSE=path` it makes that file instead and waits until somebody removes it;
 //! `PONTOON_FAULT_TRACE=path` adds the name of every point that is passed to that file.
 
@@ -20,14 +20,13 @@ pub(crate) fn point(name: &str) {
         let _ = writeln!(file, "{name}");
     }
     let Ok(wanted) = std::env::var("PONTOON_FAULT") else { return };
-    let (wanted, nth) =
-        wanted.split_once('@').map_or((wanted.as_str(), 1), |(point, nth)| (point, nth.parse().unwrap_or(1)));
+    let (wanted, nth) = wanted.split_once('@').unwrap_or((wanted.as_str(), "1"));
     let Ok(mut passed) = PASSED.lock() else { return };
     if wanted != name {
         return;
     }
     *passed += 1;
-    if *passed != nth {
+    if nth != "*" && *passed != nth.parse().unwrap_or(1) {
         return;
     }
     match std::env::var("PONTOON_FAULT_PAUSE") {

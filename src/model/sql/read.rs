@@ -95,8 +95,15 @@ pub(super) fn statement(
         })
         .map(|token| Ident::from_sql(token.text()).as_str().to_owned())
         .collect();
+    let references = node
+        .descendants()
+        .filter(|part| {
+            matches!(part.kind(), SyntaxKind::REFERENCES_CONSTRAINT | SyntaxKind::FOREIGN_KEY_CONSTRAINT)
+        })
+        .filter_map(|key| name_in(&key, SyntaxKind::TABLE_NAME_REF))
+        .collect();
     let kind = kind(text, node, &whole)?;
-    Ok(Some(Statement { text: trimmed.to_owned(), span: whole, kind, directives, words }))
+    Ok(Some(Statement { text: trimmed.to_owned(), span: whole, kind, directives, words, references }))
 }
 
 fn kind(text: &str, node: &SyntaxNode, whole: &Range<usize>) -> Result<StatementKind, Problem> {

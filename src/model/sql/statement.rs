@@ -18,6 +18,8 @@ pub(crate) struct Statement {
     pub(crate) directives: Vec<Placed>,
     /// Every identifier in it, folded: what it could depend on by name.
     pub(crate) words: BTreeSet<String>,
+    /// The tables that its foreign keys point at.
+    pub(crate) references: Vec<Name>,
 }
 
 impl Statement {
