@@ -1,5 +1,6 @@
 //! What a file alone shows, without a database.
 
+use crate::decide::change::alter_type::meaning;
 use crate::model::directive::Directive;
 use crate::model::migration::MigrationFile;
 use crate::model::problem::Problem;
@@ -58,20 +59,33 @@ fn look(statement: &Statement) -> Vec<Finding> {
                     is_error: true,
                     problem: Problem::unsupported(span.clone(), &format!("ALTER TABLE … {what}")),
                 }),
-                Action::DropColumn { cascade: true, .. } => Some(Finding {
-                    is_error: true,
-                    problem: Problem::new(
-                        "cascade",
-                        span.clone(),
-                        "CASCADE would take away what nobody named",
-                        "this statement",
-                    ),
-                }),
+                Action::DropColumn { cascade: true, .. } | Action::DropConstraint { cascade: true, .. } => {
+                    Some(Finding {
+                        is_error: true,
+                        problem: Problem::new(
+                            "cascade",
+                            span.clone(),
+                            "CASCADE would take away what nobody named",
+                            "this statement",
+                        ),
+                    })
+                }
+                Action::AlterType { using, .. } => {
+                    let problem = using.as_ref().and_then(meaning)?;
+                    Some(Finding { is_error: true, problem })
+                }
                 Action::AddColumn { .. }
                 | Action::DropColumn { .. }
                 | Action::RenameColumn { .. }
                 | Action::SetDefault { .. }
-                | Action::SetNotNull { .. } => None,
+                | Action::DropDefault { .. }
+                | Action::SetNotNull { .. }
+                | Action::DropNotNull { .. }
+                | Action::AddConstraint(_)
+                | Action::DropConstraint { .. }
+                | Action::ValidateConstraint { .. }
+                | Action::RenameConstraint { .. }
+                | Action::Setting { .. } => None,
             })
             .collect(),
         StatementKind::Begin
@@ -82,6 +96,7 @@ fn look(statement: &Statement) -> Vec<Finding> {
         | StatementKind::InsertValues { .. }
         | StatementKind::CreateObject { .. }
         | StatementKind::AddEnumValue
+        | StatementKind::Rename(_)
         | StatementKind::Describe(_) => Vec::new(),
     }
 }

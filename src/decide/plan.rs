@@ -51,7 +51,7 @@ pub(crate) struct Plan {
     pub(crate) drop: Vec<Step>,
     /// Columns that the seal hides.
     pub(crate) sealed: Vec<SealedColumn>,
-    /// What an abort would throw away.
+    /// What an abort would throw away, and what is in its way.
     pub(crate) losses: Vec<Loss>,
 }
 
@@ -74,6 +74,8 @@ pub(crate) struct Step {
     pub(crate) sql: Vec<String>,
     /// Takes the step back; empty if nothing can or nothing needs to.
     pub(crate) undo: Vec<String>,
+    /// A condition on the catalog without which there is nothing to take back.
+    pub(crate) undo_when: Option<String>,
     pub(crate) locks: Vec<TableLock>,
     /// Whether it reads or writes every row of a table.
     pub(crate) scans: bool,
@@ -128,14 +130,18 @@ pub(crate) struct SealedColumn {
     pub(crate) hidden: Ident,
     /// Whether rows written while it is sealed still get a value in it.
     pub(crate) kept_current: bool,
+    /// Whether another column has its name now, as after a change of type.
+    pub(crate) replaced: bool,
 }
 
-/// Rows or values that an abort would throw away.
+/// Rows or values that an abort would throw away, or that are in its way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Loss {
     pub(crate) what: String,
     /// A query that counts them.
     pub(crate) count: String,
+    /// Whether the old schema does not even allow them, so that they have to be corrected first.
+    pub(crate) blocks: bool,
 }
 
 impl Plan {

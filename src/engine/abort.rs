@@ -1,14 +1,12 @@
 //! Abort: undoes an expand. Refused while new code is serving, while a later migration builds on it, and while it would
 //! throw away what the old shape does not hold.
 
-use std::time::Duration;
-
 use crate::decide::gate::Reason;
 use crate::decide::plan::Plan;
 use crate::decide::state::{Event, State};
 use crate::engine::failure::{Failure, Kind, Outcome};
 use crate::engine::step_runner::Running;
-use crate::engine::{Engine, Happening, Runner};
+use crate::engine::{Engine, Happening, RUNNER_WAIT, Runner};
 use crate::pg::ledger::Entry;
 use crate::words::fault;
 use crate::words::version::Version;
@@ -17,7 +15,7 @@ impl Engine {
     /// Undoes the expand of a migration.
     pub(crate) async fn abort(&self, version: Version, discard_new_data: bool) -> Outcome<State> {
         let session = self.session_with_ledger("migrate abort").await?;
-        let mut runner = self.runner(session, "abort", Duration::ZERO).await?;
+        let mut runner = self.runner(session, "abort", RUNNER_WAIT).await?;
         let result = runner.abort(version, discard_new_data).await;
         runner.release().await;
         result
@@ -56,8 +54,8 @@ impl Runner<'_> {
         engine.observer.saw(Happening::Phase { version, name: plan.name.clone(), what: "abort" });
         if entry.state != State::Aborting {
             self.check_later(&plan).await?;
-            if !discard_new_data && entry.state != State::Expanding {
-                self.check_losses(&plan).await?;
+            if entry.state != State::Expanding {
+                self.check_losses(&plan, discard_new_data).await?;
             }
             self.start_abort(&entry).await?;
             fault::point("abort.started");
@@ -138,21 +136,34 @@ impl Runner<'_> {
         Ok(())
     }
 
-    async fn check_losses(&mut self, plan: &Plan) -> Outcome<()> {
-        let mut details = Vec::new();
+    /// What the old schema does not allow has to be corrected; what it merely does not hold may be discarded.
+    async fn check_losses(&mut self, plan: &Plan, discard_new_data: bool) -> Outcome<()> {
+        let (mut lost, mut in_the_way) = (Vec::new(), Vec::new());
         for loss in &plan.losses {
+            if discard_new_data && !loss.blocks {
+                continue;
+            }
             let sql = loss.count.replacen("count(*)", "count(*) AS value", 1);
             let count: i64 = self.session.one(&sql, &[]).await?;
             if count > 0 {
-                details.push(format!("{count} {}", loss.what));
+                let line = format!("{count} {}", loss.what);
+                if loss.blocks { in_the_way.push(line) } else { lost.push(line) }
             }
         }
-        if details.is_empty() {
+        let version = plan.version;
+        if !in_the_way.is_empty() {
+            return Err(Failure::refused(format!(
+                "aborting migration {version} would bring rules back that rows do not obey"
+            ))
+            .details(in_the_way)
+            .next(format!("correct those rows, then migrate abort {version}")));
+        }
+        if lost.is_empty() {
             return Ok(());
         }
-        Err(Failure::refused(format!("aborting migration {} would throw data away", plan.version))
-            .details(details)
-            .next(format!("migrate abort {} --discard-new-data", plan.version)))
+        Err(Failure::refused(format!("aborting migration {version} would throw data away"))
+            .details(lost)
+            .next(format!("migrate abort {version} --discard-new-data")))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::decide::state::{Event, State};
 use crate::engine::failure::{Failure, Kind, Outcome};
 use crate::engine::step_runner::{Running, session_name};
 use crate::engine::sweep::Names;
-use crate::engine::{Engine, Happening, Runner};
+use crate::engine::{Engine, Happening, RUNNER_WAIT, Runner};
 use crate::pg::ledger::Entry;
 use crate::pg::session::Session;
 use crate::words::fault;
@@ -77,7 +77,7 @@ impl Engine {
     /// Contracts one migration as the only runner; none if another one has finished it meanwhile.
     async fn contract_entry(&self, entry: Entry, request: &Request) -> Outcome<Option<Contracted>> {
         let session = self.writing_session(&session_name("contract", entry.version)).await?;
-        let mut runner = self.runner(session, "contract", Duration::ZERO).await?;
+        let mut runner = self.runner(session, "contract", RUNNER_WAIT).await?;
         let result = match self.entry(&mut runner.session, entry.version).await {
             Ok(entry) if is_due(&entry) => runner.contract_one(entry, request).await.map(Some),
             Ok(_) => Ok(None),
@@ -215,6 +215,7 @@ impl Runner<'_> {
                 return Ok(contracted(state, Vec::new(), Some(due)));
             }
             self.check_dependants(&plan, true).await?;
+            self.rehearse(&running, &plan.drop).await?;
             // Recorded before the first irreversible statement runs.
             state = self.advance(version, State::Sealed, Event::DropStarted, 0).await?;
             fault::point("contract.dropping");
@@ -244,7 +245,10 @@ impl Runner<'_> {
         let mut details = Vec::new();
         for column in &plan.sealed {
             let goes = if sealed { &column.hidden } else { &column.going };
-            details.extend(self.engine.ledger.dependants(&mut self.session, &column.table, goes).await?);
+            // Foreign keys that point at a replaced column are replaced with it, before it is hidden.
+            let constraints = sealed || !column.replaced;
+            let ledger = &self.engine.ledger;
+            details.extend(ledger.dependants(&mut self.session, &column.table, goes, constraints).await?);
         }
         if details.is_empty() {
             return Ok(());

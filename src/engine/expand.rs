@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::decide::change::alter_type;
 use crate::decide::draft::{Moving, compile};
 use crate::decide::history::{Due, EntryFact, FileFact, compare};
 use crate::decide::plan::Plan;
@@ -9,7 +10,7 @@ use crate::decide::state::{Event, State};
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::step_runner::Running;
 use crate::engine::{EXPAND_WAIT, Engine, Happening, Runner};
-use crate::model::catalog::Catalog;
+use crate::model::catalog::{Catalog, Conversion};
 use crate::model::migration::{MigrationFile, read_folder};
 use crate::model::sql::Statement;
 use crate::pg::ledger::Entry;
@@ -138,20 +139,41 @@ impl Engine {
     ) -> Outcome<Catalog> {
         let statements = || files.iter().flat_map(|file| &file.statements);
         let words: Vec<String> = statements().flat_map(|statement| statement.words.iter().cloned()).collect();
-        let renamed: Vec<String> = statements()
-            .filter_map(Statement::renames_columns_of)
+        let defined: Vec<String> = statements()
+            .filter_map(Statement::needs_definitions_of)
             .map(|table| table.as_str().to_owned())
             .collect();
         let deadline = Instant::now() + wait;
         loop {
-            match catalog::snapshot(session, words.clone(), renamed.clone(), &self.ledger.schema).await {
+            match catalog::snapshot(session, words.clone(), defined.clone(), &self.ledger.schema).await {
                 Err(error) if error.is_lock_conflict() && Instant::now() < deadline => {
                     self.note("waiting: a table is locked");
                     tokio::time::sleep(self.limits.lock_timeout).await;
                 }
-                snapshot => return Ok(snapshot?),
+                snapshot => {
+                    let mut catalog: Catalog = snapshot?;
+                    self.try_conversions(session, statements(), &mut catalog).await?;
+                    return Ok(catalog);
+                }
             }
         }
+    }
+
+    /// Asks the server about every change of a type, and of the columns that would change with it.
+    async fn try_conversions<'a>(
+        &self,
+        session: &mut Session,
+        statements: impl Iterator<Item = &'a Statement>,
+        catalog: &mut Catalog,
+    ) -> Outcome<()> {
+        let path = &self.settings.search_path;
+        for statement in statements {
+            for (table, column, asked) in alter_type::asked(statement, catalog, path) {
+                let conversion = catalog::conversion(session, path, &table, &column, &asked).await?;
+                catalog.conversions.insert(Conversion::key(&table, &column, &asked), conversion);
+            }
+        }
+        Ok(())
     }
 }
 

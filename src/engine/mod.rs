@@ -33,6 +33,9 @@ use crate::words::version::Version;
 /// How long `expand` waits for another runner: ten pods may start at once.
 pub(crate) const EXPAND_WAIT: Duration = Duration::from_secs(60);
 
+/// How long other commands wait for it: the server may take a moment to notice that a runner was killed.
+pub(crate) const RUNNER_WAIT: Duration = Duration::from_secs(2);
+
 /// The oldest server that is supported.
 const OLDEST_SERVER: i64 = 140_000;
 

@@ -1,12 +1,10 @@
 //! Reopen: takes a seal back. One short transaction per table; the triggers went on computing the old columns.
 
-use std::time::Duration;
-
 use crate::decide::plan::{Plan, SealedColumn};
 use crate::decide::state::{Event, State};
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::step_runner::Running;
-use crate::engine::{Engine, Happening, Runner};
+use crate::engine::{Engine, Happening, RUNNER_WAIT, Runner};
 use crate::words::fault;
 use crate::words::version::Version;
 
@@ -15,7 +13,7 @@ impl Engine {
     /// seal may have no value in columns without a `down`.
     pub(crate) async fn reopen(&self, version: Version, accept_nulls: bool) -> Outcome<State> {
         let session = self.session_with_ledger("migrate reopen").await?;
-        let mut runner = self.runner(session, "reopen", Duration::ZERO).await?;
+        let mut runner = self.runner(session, "reopen", RUNNER_WAIT).await?;
         let result = runner.reopen(version, accept_nulls).await;
         runner.release().await;
         result
@@ -65,16 +63,18 @@ impl Runner<'_> {
     /// Old code would find nulls where nothing computed a value.
     async fn check_nulls(&mut self, plan: &Plan) -> Outcome<()> {
         let mut details = Vec::new();
-        for SealedColumn { table, column, hidden, .. } in
+        for SealedColumn { table, column, hidden, replaced, .. } in
             plan.sealed.iter().filter(|sealed| !sealed.kept_current)
         {
             let hidden_now = self.has_column(table, hidden).await?;
             if !hidden_now {
                 continue;
             }
+            // A value that the old type cannot hold.
+            let lost = if *replaced { format!(" AND {column} IS NOT NULL") } else { String::new() };
             let nulls: i64 = self
                 .session
-                .one(&format!("SELECT count(*) AS value FROM {table} WHERE {hidden} IS NULL"), &[])
+                .one(&format!("SELECT count(*) AS value FROM {table} WHERE {hidden} IS NULL{lost}"), &[])
                 .await?;
             if nulls > 0 {
                 details.push(format!(

@@ -75,6 +75,40 @@ impl Runner<'_> {
         Ok(false)
     }
 
+    /// Runs the analysed ones of the steps in transactions that are rolled back. From the drop on there is only forward, so
+    /// what would stop there must be found before.
+    pub(crate) async fn rehearse(&mut self, running: &Running<'_>, steps: &[Step]) -> Outcome<()> {
+        for step in steps.iter().filter(|step| step.mode == Mode::Transaction && !step.locks.is_empty()) {
+            let (started, mut conflicts) = (Instant::now(), 0);
+            loop {
+                let settings = settings(&running.plan.search_path, self.engine.limits.lock_timeout);
+                let tried = async {
+                    self.session.execute(&format!("BEGIN; {settings}")).await?;
+                    for statement in &step.sql {
+                        self.session.execute(statement).await?;
+                    }
+                    Ok::<(), PgError>(())
+                }
+                .await;
+                self.session.rollback().await;
+                match tried {
+                    Ok(()) => break,
+                    Err(error) if error.is_lock_conflict() => {
+                        conflicts += 1;
+                        self.wait_for_lock(step, conflicts, started, &error).await?;
+                    }
+                    Err(error) if error.is_lost() => self.reconnect(&error).await?,
+                    Err(error) => {
+                        let version = running.plan.version;
+                        return Err(Failure::refused(format!("{} would fail: {error}", step.title))
+                            .next(format!("correct the cause, then migrate contract {version}; or migrate reopen {version}")));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn record(&mut self, running: &Running<'_>, id: &str) -> Outcome<Option<String>> {
         let records =
             self.engine.ledger.steps(&mut self.session, running.plan.version, running.attempt).await?;
@@ -121,7 +155,12 @@ impl Runner<'_> {
             }
         }
         fault::point("step.done");
-        if direction == Direction::Undo && step.undo.is_empty() {
+        // A step that only counts in the other direction is nothing to look at.
+        let silent = match direction {
+            Direction::Do => step.sql.is_empty() && !matches!(step.mode, Mode::Require { .. }),
+            Direction::Undo => step.undo.is_empty(),
+        };
+        if silent {
             return Ok(());
         }
         let what = if direction == Direction::Do {
@@ -155,7 +194,11 @@ impl Runner<'_> {
             if !lease::hold(session, &self.engine.ledger.schema, self.lease.epoch).await? {
                 return Err(StepError::LeaseLost);
             }
-            let sql = if direction == Direction::Do { &step.sql } else { &step.undo };
+            let sql = match (direction, &step.undo_when) {
+                (Direction::Do, _) => step.sql.as_slice(),
+                (Direction::Undo, Some(when)) if !holds(session, when).await? => &[],
+                (Direction::Undo, _) => step.undo.as_slice(),
+            };
             for statement in sql {
                 session.execute(statement).await?;
                 fault::point("step.statement");
@@ -309,16 +352,15 @@ impl Runner<'_> {
         }
         let version = running.plan.version;
         let key = self.engine.ledger.row_key(&mut self.session, table).await?;
-        let rows: Vec<Row> = self
-            .session
-            .rows(
-                &format!(
-                    "SELECT {key} AS value FROM ONLY {table} WHERE {predicate} LIMIT {}",
-                    LISTED_ROWS + 1
-                ),
-                &[],
-            )
+        // The predicate may be the author's.
+        self.session
+            .execute(&format!("BEGIN; SET LOCAL search_path = {}", path(&running.plan.search_path)))
             .await?;
+        let query =
+            format!("SELECT {key} AS value FROM ONLY {table} WHERE {predicate} LIMIT {}", LISTED_ROWS + 1);
+        let found = self.session.rows::<Row>(&query, &[]).await;
+        self.session.rollback().await;
+        let rows = found?;
         if rows.is_empty() {
             self.intent(running, step).await.map_err(StepError::failure)?;
             let (attempt, epoch) = (running.attempt, self.lease.epoch);
@@ -403,6 +445,11 @@ impl Runner<'_> {
             }
         })
     }
+}
+
+/// Whether a condition on the catalog is true.
+async fn holds(session: &mut Session, condition: &str) -> Result<bool, PgError> {
+    session.one(&format!("SELECT {condition} AS value"), &[]).await
 }
 
 /// What to ask the catalog about a step without a transaction.

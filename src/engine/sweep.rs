@@ -5,7 +5,7 @@ use crate::decide::state::{Event, State};
 use crate::engine::backfill::{batch_begin, batch_update, range};
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::step_runner::Running;
-use crate::engine::{Engine, Happening, Runner};
+use crate::engine::{Engine, Happening, RUNNER_WAIT, Runner};
 use crate::pg::error::PgError;
 use crate::pg::lease::hold;
 use crate::words::fault;
@@ -31,7 +31,7 @@ impl Engine {
     /// Takes the lease and brings a migration whose chunks are done to ready.
     pub(crate) async fn settle(&self, plan: &Plan) -> Outcome<State> {
         let session = self.writing_session("migrate backfill").await?;
-        let mut runner = self.runner(session, "backfill", std::time::Duration::ZERO).await?;
+        let mut runner = self.runner(session, "backfill", RUNNER_WAIT).await?;
         let settled = runner.settle_one(plan).await;
         runner.release().await;
         settled
@@ -40,7 +40,7 @@ impl Engine {
     /// Compares the columns of migrations that are ready or sealed again. Gives those that were clean.
     pub(crate) async fn verify(&self, versions: &[Version]) -> Outcome<Vec<Version>> {
         let session = self.session_with_ledger("migrate verify").await?;
-        let mut runner = self.runner(session, "verify", std::time::Duration::ZERO).await?;
+        let mut runner = self.runner(session, "verify", RUNNER_WAIT).await?;
         let result = runner.verify_due(versions).await;
         runner.release().await;
         result

@@ -24,6 +24,12 @@ pub(crate) struct Catalog {
     pub(crate) aggregates: BTreeSet<String>,
     /// Schemas, types and functions that exist, as `kind:schema.name`.
     pub(crate) objects: BTreeSet<String>,
+    /// Names of constraints that are taken, as `schema.name`.
+    #[serde(default)]
+    pub(crate) constraint_names: BTreeSet<String>,
+    /// What the server says of type changes that the files ask for, by [`Conversion::key`].
+    #[serde(default, skip)]
+    pub(crate) conversions: BTreeMap<String, Conversion>,
     /// Whether the runner's role is exempt from row security.
     pub(crate) bypasses_row_security: bool,
 }
@@ -50,6 +56,7 @@ pub(crate) struct Table {
     pub(crate) row_security_forced: bool,
     pub(crate) columns: Vec<Column>,
     pub(crate) indexes: Vec<Index>,
+    pub(crate) constraints: Vec<Constraint>,
     /// What hangs on single columns and would stop or go with a DROP COLUMN.
     pub(crate) dependants: Vec<Dependant>,
     pub(crate) triggers: Vec<Trigger>,
@@ -70,6 +77,20 @@ pub(crate) struct Column {
     /// `GENERATED ALWAYS AS (…)`.
     pub(crate) generated: bool,
     pub(crate) identity: bool,
+    /// `pg_attribute.attidentity`.
+    pub(crate) identity_kind: String,
+    /// The sequence that belongs to it.
+    pub(crate) sequence: Option<QualifiedName>,
+    /// How that sequence counts, as CREATE SEQUENCE takes it, without its type's own bounds.
+    pub(crate) sequence_options: Option<String>,
+    pub(crate) comment: Option<String>,
+    /// The statistics target; none or negative for the default.
+    pub(crate) statistics: Option<i64>,
+    /// Where it is not the type's own.
+    pub(crate) storage: Option<String>,
+    pub(crate) compression: Option<String>,
+    /// Such as `n_distinct=5`.
+    pub(crate) options: Vec<String>,
     /// Grants on this column alone, as `PRIVILEGE` and `role`.
     pub(crate) grants: Vec<(String, String)>,
 }
@@ -80,13 +101,63 @@ pub(crate) struct Index {
     pub(crate) name: Ident,
     pub(crate) definition: String,
     pub(crate) valid: bool,
+    pub(crate) unique: bool,
+    pub(crate) primary: bool,
+    /// The constraint that it stands for.
+    pub(crate) constraint: Option<Ident>,
+    pub(crate) replica_identity: bool,
+    pub(crate) clustered: bool,
     pub(crate) columns: Vec<Ident>,
+}
+
+/// A constraint that is no NOT NULL.
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq, Eq)]
+pub(crate) struct Constraint {
+    pub(crate) name: Ident,
+    /// `pg_constraint.contype`: `c`, `f`, `p`, `u` or `x`.
+    pub(crate) kind: String,
+    pub(crate) validated: bool,
+    pub(crate) columns: Vec<Ident>,
+    /// The table that a foreign key points at.
+    pub(crate) parent: Option<QualifiedName>,
+    pub(crate) parent_columns: Vec<Ident>,
+    pub(crate) comment: Option<String>,
+    /// As `pg_get_constraintdef` writes it, where it was asked for.
+    pub(crate) definition: String,
+}
+
+/// A change of a column's type, tried on an empty copy of its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Conversion {
+    /// Whether the server rewrites the table or an index for it.
+    pub(crate) rewrites: bool,
+    /// The new type as the server writes it.
+    pub(crate) type_sql: String,
+    /// The default that the column then has.
+    pub(crate) default: Option<String>,
+    /// Whether the server takes the change only after the default is dropped.
+    pub(crate) without_default: bool,
+    /// Whether it cannot fail for any value.
+    pub(crate) is_safe: bool,
+    /// Whether the new type casts to the old one.
+    pub(crate) leads_back: bool,
+    /// Why the server refuses it.
+    pub(crate) refused: Option<String>,
+}
+
+impl Conversion {
+    /// The key in [`Catalog::conversions`].
+    pub(crate) fn key(table: &QualifiedName, column: &Ident, asked: &str) -> String {
+        format!("{}.{} {asked}", table.plain(), column.as_str())
+    }
 }
 
 /// Something that depends on a column.
 #[derive(Debug, Clone, Deserialize, Serialize, PartialEq, Eq)]
 pub(crate) struct Dependant {
     pub(crate) column: Ident,
+    /// The catalog that it stands in, such as `pg_constraint`.
+    pub(crate) kind: String,
     /// As `pg_describe_object` names it.
     pub(crate) what: String,
     /// Whether a plain DROP COLUMN takes it away silently; otherwise it refuses.
@@ -105,6 +176,28 @@ pub(crate) struct Trigger {
 }
 
 impl Table {
+    /// A plain table of which nothing is known but the name.
+    pub(crate) fn new(name: QualifiedName) -> Self {
+        Self {
+            oid: 0,
+            name,
+            kind: "r".to_owned(),
+            persistence: "p".to_owned(),
+            inherits: false,
+            extension: None,
+            row_security_forced: false,
+            columns: Vec::new(),
+            indexes: Vec::new(),
+            constraints: Vec::new(),
+            dependants: Vec::new(),
+            triggers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn constraint(&self, name: &Ident) -> Option<&Constraint> {
+        self.constraints.iter().find(|constraint| &constraint.name == name)
+    }
+
     pub(crate) fn column(&self, name: &Ident) -> Option<&Column> {
         self.columns.iter().find(|column| &column.name == name)
     }

@@ -1,6 +1,6 @@
 //! Reads the catalog snapshot and fingerprints.
 
-use crate::model::catalog::Catalog;
+use crate::model::catalog::{Catalog, Conversion};
 use crate::pg::error::PgError;
 use crate::pg::session::{Param, Session};
 use crate::words::ident::{Ident, QualifiedName};
@@ -8,18 +8,18 @@ use crate::words::ident::{Ident, QualifiedName};
 const SNAPSHOT: &str = include_str!("sql/catalog.sql");
 const FINGERPRINT: &str = include_str!("sql/fingerprint.sql");
 
-/// The snapshot of every table whose name is among `words`, with index definitions of those among `renamed`.
+/// The snapshot of every table whose name is among `words`, with the definitions of indexes and constraints of those among `defined`.
 ///
 /// # Errors
 /// Whatever the server says.
 pub(crate) async fn snapshot(
     session: &mut Session,
     words: Vec<String>,
-    renamed: Vec<String>,
+    defined: Vec<String>,
     ledger: &Ident,
 ) -> Result<Catalog, PgError> {
     let catalog = session
-        .optional(SNAPSHOT, &[Param::Texts(words), ledger.as_str().into(), Param::Texts(renamed)])
+        .optional(SNAPSHOT, &[Param::Texts(words), ledger.as_str().into(), Param::Texts(defined)])
         .await?;
     catalog.ok_or_else(|| PgError::Answer("no catalog snapshot".to_owned()))
 }
@@ -34,4 +34,93 @@ pub(crate) async fn fingerprint(
 ) -> Result<serde_json::Value, PgError> {
     let names = tables.iter().map(ToString::to_string).collect();
     session.one(FINGERPRINT, &[Param::Texts(names)]).await
+}
+
+/// Tries a change of a column's type on an empty copy of the table, which is then rolled back: the server's own rules say
+/// whether it rewrites. Takes ACCESS SHARE on the table.
+///
+/// # Errors
+/// Whatever the server says of the copy; what it says of the change is part of the result.
+pub(crate) async fn conversion(
+    session: &mut Session,
+    search_path: &[Ident],
+    table: &QualifiedName,
+    column: &Ident,
+    asked: &str,
+) -> Result<Conversion, PgError> {
+    let tried = try_conversion(session, search_path, table, column, asked).await;
+    session.rollback().await;
+    tried
+}
+
+/// Storage of the copy and its indexes: another number is a rewrite.
+const FILES: &str = "SELECT coalesce(string_agg(pg_relation_filenode(c.oid)::text, ' ' ORDER BY pg_relation_filenode(c.oid)), '') AS value
+FROM pg_class AS c WHERE c.oid = 'pg_temp.pontoon_probe'::regclass
+   OR c.oid IN (SELECT i.indexrelid FROM pg_index AS i WHERE i.indrelid = 'pg_temp.pontoon_probe'::regclass)";
+
+/// What became of the column. A cast that the server applies by itself, to a type without a length, loses nothing.
+const RESULT: &str = "SELECT format_type(a.atttypid, a.atttypmod) AS type_sql, pg_get_expr(d.adbin, 0) AS default,
+       a.atttypmod = -1 AND (a.atttypid = o.atttypid OR EXISTS (
+           SELECT FROM pg_cast AS c WHERE c.castsource = o.atttypid AND c.casttarget = a.atttypid AND c.castcontext = 'i')) AS is_safe
+FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
+JOIN pg_attribute AS o ON o.attrelid = to_regclass($1) AND o.attname = $2
+WHERE a.attrelid = 'pg_temp.pontoon_probe'::regclass AND a.attname = $2";
+
+const TYPE: &str = "SELECT format_type(a.atttypid, a.atttypmod) AS value FROM pg_attribute AS a
+WHERE a.attrelid = to_regclass($1) AND a.attname = $2";
+
+async fn try_conversion(
+    session: &mut Session,
+    search_path: &[Ident],
+    table: &QualifiedName,
+    column: &Ident,
+    asked: &str,
+) -> Result<Conversion, PgError> {
+    #[derive(serde::Deserialize)]
+    struct Changed {
+        type_sql: String,
+        default: Option<String>,
+        is_safe: bool,
+    }
+    let path: Vec<String> = search_path.iter().map(ToString::to_string).collect();
+    session
+        .execute(&format!(
+            "BEGIN; SET LOCAL search_path = {}, pg_temp; CREATE TEMP TABLE pontoon_probe (LIKE {table} INCLUDING ALL)",
+            path.join(", ")
+        ))
+        .await?;
+    let before: String = session.one(FILES, &[]).await?;
+    let drop_default = format!("ALTER TABLE pg_temp.pontoon_probe ALTER COLUMN {column} DROP DEFAULT");
+    let change = format!("ALTER TABLE pg_temp.pontoon_probe ALTER COLUMN {column} TYPE {asked}");
+    session.execute("SAVEPOINT before").await?;
+    let mut tried = session.execute(&change).await;
+    let without_default = matches!(&tried, Err(error) if error.code() == Some("42804"));
+    if without_default {
+        session.execute("ROLLBACK TO SAVEPOINT before").await?;
+        session.execute(&drop_default).await?;
+        tried = session.execute(&change).await;
+    }
+    if let Err(error) = tried {
+        let PgError::Refused(refusal) = error else { return Err(error) };
+        return Ok(Conversion {
+            rewrites: true,
+            type_sql: asked.to_owned(),
+            default: None,
+            without_default,
+            is_safe: false,
+            leads_back: false,
+            refused: Some(refusal.to_string()),
+        });
+    }
+    session.execute("SET LOCAL search_path = pg_catalog, pg_temp").await?;
+    let after: String = session.one(FILES, &[]).await?;
+    let table = table.to_string();
+    let changed: Option<Changed> =
+        session.optional(RESULT, &[table.as_str().into(), column.as_str().into()]).await?;
+    let Changed { type_sql, default, is_safe } =
+        changed.ok_or_else(|| PgError::Answer("the copy has lost its column".to_owned()))?;
+    let old: String = session.one(TYPE, &[table.as_str().into(), column.as_str().into()]).await?;
+    let leads_back = session.execute(&format!("SELECT (NULL::{type_sql})::{old}")).await.is_ok();
+    let rewrites = before != after;
+    Ok(Conversion { rewrites, type_sql, default, without_default, is_safe, leads_back, refused: None })
 }

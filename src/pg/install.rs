@@ -35,8 +35,7 @@ pub(crate) async fn server(session: &mut Session, ledger: &Ident) -> Result<Serv
 /// # Errors
 /// A ledger of another format.
 pub(crate) async fn is_installed(session: &mut Session, ledger: &Ident) -> Result<bool, PgError> {
-    let meta = format!("{ledger}.meta");
-    if !session.one::<bool>(&query("installed", ledger), &[meta.as_str().into()]).await? {
+    if !session.one::<bool>(&query("installed", ledger), &[ledger.as_str().into()]).await? {
         return Ok(false);
     }
     let format: i64 = session.one(&query("format", ledger), &[]).await?;

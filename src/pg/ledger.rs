@@ -366,19 +366,20 @@ impl Ledger {
         facts.ok_or_else(|| PgError::Answer(format!("the ledger has no migration {version}")))
     }
 
-    /// What would stop a column from being dropped.
+    /// What would stop a column from being dropped; foreign keys only if `constraints` says so.
     pub(crate) async fn dependants(
         &self,
         session: &mut Session,
         table: &QualifiedName,
         column: &Ident,
+        constraints: bool,
     ) -> Result<Vec<String>, PgError> {
         #[derive(Deserialize)]
         struct Dependant {
             what: String,
         }
         let table = table.to_string();
-        let params = [table.as_str().into(), column.as_str().into()];
+        let params = [table.as_str().into(), column.as_str().into(), constraints.into()];
         let found: Vec<Dependant> = session.rows(&query("hidden_dependants", &self.schema), &params).await?;
         Ok(found.into_iter().map(|dependant| dependant.what).collect())
     }

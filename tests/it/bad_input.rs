@@ -18,7 +18,8 @@ async fn files_that_cannot_be_planned_name_the_place_and_change_nothing() {
         ("ALTER TABLE users DROP COLUMN id CASCADE;", "CASCADE"),
         ("ALTER TABLE users ADD COLUMN name text;", "already has a column"),
         ("ALTER TABLE users ADD COLUMN a int NOT NULL;", "nothing gives the rows that exist a value"),
-        ("ALTER TABLE users ADD COLUMN a uuid DEFAULT gen_random_uuid();", "volatile"),
+        ("ALTER TABLE users ADD COLUMN a int GENERATED ALWAYS AS (id + 1) STORED;", "rewrite the table"),
+        ("ALTER TABLE users ADD COLUMN a int GENERATED ALWAYS AS IDENTITY;", "rewrite the table"),
         (
             "ALTER TABLE users RENAME COLUMN name TO n; ALTER TABLE users ADD COLUMN name text;",
             "split the file",
@@ -33,8 +34,28 @@ async fn files_that_cannot_be_planned_name_the_place_and_change_nothing() {
             "ALTER TABLE users ADD COLUMN a text; UPDATE users SET a = name || current_user;",
             "depends on the session",
         ),
-        ("ALTER TABLE users ALTER COLUMN name TYPE varchar(10);", "ALTER COLUMN is not supported"),
-        ("ALTER TABLE users ADD CONSTRAINT c CHECK (name <> '');", "ADD CONSTRAINT is not supported"),
+        ("ALTER TABLE users ALTER COLUMN id TYPE bigint USING id * 100;", "may change what the value means"),
+        ("ALTER TABLE users ALTER COLUMN name TYPE int;", "cannot be cast automatically"),
+        (
+            "ALTER TABLE users ALTER COLUMN name TYPE timestamptz USING name::timestamptz;",
+            "depends on the session",
+        ),
+        ("ALTER TABLE seen_from ALTER COLUMN a TYPE bigint;", "view public.seen"),
+        ("-- migrate: down id = name\nALTER TABLE users ALTER COLUMN id TYPE bigint;", "reads other columns"),
+        ("ALTER TABLE users ADD EXCLUDE USING btree (id WITH =);", "exclusion constraint"),
+        ("ALTER TABLE users ADD PRIMARY KEY (name);", "has a primary key already"),
+        ("ALTER TABLE users ADD CHECK (nmae <> '');", "no column `nmae`"),
+        ("ALTER TABLE users ADD FOREIGN KEY (id) REFERENCES nowhere;", "no table `nowhere`"),
+        ("ALTER TABLE users ADD UNIQUE (name) WITH (fillfactor = 70);", "is not supported"),
+        ("ALTER TABLE users DROP CONSTRAINT nothing;", "no constraint `nothing`"),
+        ("ALTER TABLE users DROP CONSTRAINT users_pkey CASCADE;", "CASCADE"),
+        ("ALTER TABLE child DROP CONSTRAINT x;", "inheritance"),
+        ("ALTER TABLE pointed DROP CONSTRAINT pointed_pkey;", "foreign keys point at it: pointing_id_fkey"),
+        (
+            "ALTER TABLE users RENAME COLUMN name TO n; ALTER TABLE users ADD CHECK (n <> '');",
+            "split the file",
+        ),
+        ("UPDATE users SET name = 'x', id = 1; ALTER TABLE users ADD CHECK (name = 'x');", "a data job"),
         ("DROP TABLE users;", "DROP TABLE is not supported"),
         ("SET lock_timeout = '1s';", "session setting"),
         ("CREATE SCHEMA s; ROLLBACK;", "transaction control"),
@@ -49,7 +70,8 @@ async fn files_that_cannot_be_planned_name_the_place_and_change_nothing() {
     ];
     let setup = format!(
         "{SETUP} CREATE TABLE parted (id int) PARTITION BY LIST (id); CREATE TABLE parent (id int); CREATE TABLE child () INHERITS (parent);
-         CREATE UNLOGGED TABLE quick (id int); CREATE TABLE seen_from (a int, b int); CREATE VIEW seen AS SELECT a FROM seen_from;"
+         CREATE UNLOGGED TABLE quick (id int); CREATE TABLE seen_from (a int, b int); CREATE VIEW seen AS SELECT a FROM seen_from;
+         CREATE TABLE pointed (id int PRIMARY KEY); CREATE TABLE pointing (id int REFERENCES pointed);"
     );
     let project = Project::new(&setup, &[]).await;
     for (sql, expected) in cases {

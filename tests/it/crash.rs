@@ -11,7 +11,7 @@ use fastrand::Rng;
 use tokio::sync::Semaphore;
 
 use super::journeys::{old_rows, plain};
-use super::support::kinds::{KINDS, Kind};
+use super::support::kinds::{KINDS, Kind, chosen, is_partial};
 use super::support::proxy::Proxy;
 use super::support::shape::{leftovers, shape};
 use super::support::traffic::Writer;
@@ -146,7 +146,7 @@ async fn killed_anywhere_the_same_command_finishes() {
     println!("PONTOON_SEED={seed}");
     let mut rng = Rng::with_seed(seed);
     let mut all = Vec::new();
-    for kind in KINDS {
+    for kind in chosen() {
         all.extend(cases(kind, &mut rng, full).await);
     }
     let hit: BTreeSet<String> = all
@@ -154,10 +154,10 @@ async fn killed_anywhere_the_same_command_finishes() {
         .filter(|case| case.fault != Fault::CutCommit)
         .filter_map(|case| case.point.split('@').next().map(str::to_owned))
         .collect();
-    assert_eq!(hit, declared(), "a declared fault point is never passed");
+    assert!(is_partial() || hit == declared(), "a declared fault point is never passed");
     println!("{} cases, {} fault points", all.len(), hit.len());
-    assert!(all.len() >= KINDS.len() * 15, "only {} cases", all.len());
-    let permits = Arc::new(Semaphore::new(2));
+    assert!(is_partial() || all.len() >= KINDS.len() * 15, "only {} cases", all.len());
+    let permits = Arc::new(Semaphore::new(3));
     let mut running = tokio::task::JoinSet::new();
     for case in all {
         let permits = Arc::clone(&permits);

@@ -1,7 +1,10 @@
 //! Every kind of change on its four journeys, under old and new code that writes all the time: complete, abort, run
 //! twice; the fourth, crash and resume, is in `crash.rs`.
 
-use super::support::kinds::{KINDS, Kind};
+use std::collections::BTreeMap;
+use std::sync::{LazyLock, Mutex};
+
+use super::support::kinds::{Kind, chosen, is_partial};
 use super::support::shape::{leftovers, shape};
 use super::support::traffic::Writer;
 use super::support::{Database, Project};
@@ -10,13 +13,20 @@ async fn project(kind: &Kind) -> Project {
     Project::new(kind.setup, &[("0007_change.sql", kind.migration)]).await
 }
 
-/// The shape and the data that the plain SQL gives.
-pub(crate) async fn plain(kind: &Kind) -> (String, String) {
+/// The shape and the data that the plain SQL gives, found out once for each kind.
+pub(crate) async fn plain(kind: &'static Kind) -> (String, String) {
+    static KNOWN: LazyLock<Mutex<BTreeMap<&str, (String, String)>>> = LazyLock::new(Mutex::default);
+    let known = KNOWN.lock().unwrap().get(kind.name).cloned();
+    if let Some(known) = known {
+        return known;
+    }
     let database = Database::new().await;
     database.run(kind.setup).await;
-    database.run(kind.migration).await;
+    database.run(kind.plain.unwrap_or(kind.migration)).await;
     let mut connection = database.connect().await;
-    (shape(&mut connection).await, old_rows(&database).await)
+    let plain = (shape(&mut connection).await, old_rows(&database).await);
+    KNOWN.lock().unwrap().insert(kind.name, plain.clone());
+    plain
 }
 
 /// The rows that were there before any traffic, columns in the order of their names, without what is random.
@@ -151,12 +161,12 @@ macro_rules! journey {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
             let mut done = 0;
-            for kind in KINDS {
+            for kind in chosen() {
                 println!("{}: {}", stringify!($name), kind.name);
                 $journey(kind).await;
                 done += 1;
             }
-            assert_eq!(done, 12, "a kind was added or lost: adjust the number");
+            assert!(done == 25 || is_partial(), "a kind was added or lost: adjust the number");
         }
     };
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use pontoon::pg::local_server::LocalServer;
 use serde_json::Value;
 
-use super::support::kinds::{KINDS, Kind};
+use super::support::kinds::{KINDS, Kind, chosen};
 use super::support::{Project, Ran, finish, run, text};
 
 /// The modes that a step must declare, weakest first; reading and locking rows stops nobody.
@@ -87,13 +87,18 @@ async fn watched(project: &Project, arguments: &[&str], undo: bool, kind: &Kind)
         if undo {
             // What is taken back is one of several steps: none of them may hold more than it did.
             let all = strongest(steps(&plan).into_iter().flat_map(declared));
+            let rank =
+                |mode: Option<&String>| MODES.iter().position(|known| mode.is_some_and(|mode| mode == known));
             for (table, mode) in &held {
-                assert_eq!(all.get(table), Some(mode), "{}: {arguments:?} on {table}", kind.name);
+                let allowed = rank(all.get(table));
+                assert!(rank(Some(mode)) <= allowed, "{}: {arguments:?} {mode} on {table}", kind.name);
             }
         } else {
             let started = text(&mut connection, STARTED).await;
             let step = *steps(&plan).iter().find(|step| step["id"] == started.as_str()).unwrap();
-            if !step["title"].as_str().unwrap().contains("not analysed") {
+            // One without statements only counts backwards.
+            let counts = step["sql"] != serde_json::json!([]);
+            if counts && !step["title"].as_str().unwrap().contains("not analysed") {
                 assert_eq!(held, declared(step), "{}: {}", kind.name, step["title"]);
             }
         }
@@ -119,7 +124,7 @@ async fn until(pause: &Path, running: &tokio::task::JoinHandle<Ran>) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_step_holds_the_locks_that_it_declares() {
     let mut seen = 0;
-    for kind in KINDS {
+    for kind in chosen() {
         let project = Project::new(kind.setup, &[("0007_change.sql", kind.migration)]).await;
         seen += watched(&project, &["expand"], false, kind).await;
         seen += watched(&project, &["backfill"], false, kind).await;
@@ -130,7 +135,7 @@ async fn every_step_holds_the_locks_that_it_declares() {
         }
         seen += watched(&project, &["contract", "--soak", "0s"], false, kind).await;
     }
-    assert!(seen > KINDS.len() * 4, "only {seen} steps were seen");
+    assert!(seen > chosen().count() * 4, "only {seen} steps were seen");
 }
 
 /// Statements of ours that are not part of a plan: settings, transactions, and queries on the ledger and the catalog.
@@ -205,7 +210,8 @@ async fn what_the_plan_prints_is_what_the_server_logs() {
         if left.next_if(|next| **next == statement.as_str()).is_some() {
         } else if statement.starts_with(&batch) {
             batches += 1;
-        } else if !is_ours(statement) {
+        } else if !is_ours(statement) && !planned.contains(&statement.as_str()) {
+            // The drop is rehearsed, so its statements come twice.
             others.insert(statement.clone());
         }
     }

@@ -67,6 +67,10 @@ fn phase(text: &mut String, name: &str, steps: &[Step]) {
     let _ = writeln!(text, "\n== {name}");
     for step in steps {
         let _ = writeln!(text, "\n-- {}: {}", step.id, step.title);
+        if step.sql.is_empty() && !step.undo.is_empty() {
+            let _ = writeln!(text, "-- nothing now; on the way back: {};", step.undo.join("; "));
+            continue;
+        }
         for lock in &step.locks {
             let scans = if step.scans { "; reads every row" } else { "" };
             let _ =

@@ -1,13 +1,15 @@
-//! Shape: ALTER TABLE … ADD COLUMN, nullable or with a default that is not volatile.
-//! Phases: expand adds it. A column that an UPDATE of the file fills is added nullable and without default; its
-//! default and NOT NULL come in contract.
+//! Shape: ALTER TABLE … ADD COLUMN.
+//! Phases: expand adds it. A column that an UPDATE of the file fills, or whose default is volatile, is added nullable and
+//! without default; its default and NOT NULL come in contract. Constraints behind it are planned like those of a table.
 //! Locks: ACCESS EXCLUSIVE, catalog-only.
 //! Undo: DROP COLUMN; values that only the new column holds are counted first.
-//! Limits: volatile defaults, identity, generated columns and inline constraints are not done yet.
+//! Limits: identity and stored generated columns would rewrite the table, and are refused with the alternative.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-use crate::decide::draft::{Added, Draft, Phase, Touch};
+use crate::decide::change::constraint;
+use crate::decide::draft::{Added, Draft, Filled, Phase, Touch};
 use crate::model::catalog::Column;
 use crate::model::problem::Problem;
 use crate::model::sql::NewColumn;
@@ -31,41 +33,44 @@ pub(crate) fn plan(
         return Err(Problem::new("exists", span.clone(), title, "this column"));
     }
     if let Some(other) = &column.other {
-        return Err(Problem::unsupported(span.clone(), &format!("ADD COLUMN … {other}"))
-            .help("add the plain column here, and the constraint in a migration of its own"));
-    }
-    if let Some(default) = &column.default {
-        let volatile = default
-            .expression
-            .functions()
-            .iter()
-            .find(|name| draft.catalog.volatile_functions.contains(*name));
-        if let Some(volatile) = volatile {
-            return Err(Problem::new(
-                "volatile-default",
-                default.expression.span.clone(),
-                format!(
-                    "the default calls `{volatile}`, which is volatile: adding it would rewrite the table"
-                ),
-                "this default",
+        let help = if other.starts_with("GENERATED") {
+            format!(
+                "PostgreSQL would rewrite the table; add the plain column and fill it instead: `UPDATE {table} SET {} = \
+                 <expression>;` keeps it in step until contract",
+                column.name
             )
-            .help(format!(
-                "add the column without it and fill it: `UPDATE {table} SET {} = {};`",
-                column.name,
-                default.expression.text()
-            )));
-        }
+        } else {
+            "add the plain column here, and the rest in a migration of its own".to_owned()
+        };
+        return Err(Problem::unsupported(span.clone(), &format!("ADD COLUMN … {other}")).help(help));
     }
+    // Each row gets a value of its own, as the server would give it: a fill.
+    let filled = column.default.as_ref().map(|default| &default.expression).filter(|default| {
+        default.functions().iter().any(|name| draft.catalog.volatile_functions.contains(name))
+    });
+    let filled = filled.map(|default| Filled {
+        expression: default.text().to_owned(),
+        reads: BTreeSet::new(),
+        may_raise: default.may_raise(),
+        fill: Some(None),
+    });
     draft.claim(Phase::Expand, Touch::Change, span, table, &column.name)?;
-    draft.note(span, what, "expand: add it");
+    let becomes = match filled {
+        Some(_) => "expand: add it, filled where null by trigger; backfill: fill; contract: its default",
+        None => "expand: add it",
+    };
+    draft.note(span, what, becomes);
     draft.table(table).added.push(Added {
         column: column.clone(),
         span: span.clone(),
-        filled: None,
+        filled,
         default_later: false,
     });
     if let Some(known) = draft.catalog.table_mut(table) {
         known.columns.push(Column::added(column));
+    }
+    for constraint in &column.constraints {
+        constraint::plan(draft, span, table, constraint)?;
     }
     Ok(())
 }
@@ -85,6 +90,14 @@ impl Column {
                 .is_some_and(|default| default.expression.functions().is_empty()),
             generated: false,
             identity: false,
+            identity_kind: String::new(),
+            sequence: None,
+            sequence_options: None,
+            comment: None,
+            statistics: None,
+            storage: None,
+            compression: None,
+            options: Vec::new(),
             grants: Vec::new(),
         }
     }

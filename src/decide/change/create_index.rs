@@ -5,13 +5,13 @@
 //! Undo: DROP INDEX CONCURRENTLY.
 //! Limits: an index on a column that the same file renames goes into a migration of its own.
 
+use crate::decide::change::names::{Space, choose, take};
 use crate::decide::change::{create_table, supported};
 use crate::decide::draft::{Draft, Phase, Touch};
 use crate::decide::plan::{Mode, Step, TableLock};
-use crate::model::catalog::Relation;
 use crate::model::problem::Problem;
 use crate::model::sql::{CreateIndex, Statement};
-use crate::words::ident::{Ident, MAX_BYTES, QualifiedName, literal};
+use crate::words::ident::{Ident, QualifiedName, literal};
 use crate::words::lock_mode::LockMode;
 
 pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, index: &CreateIndex) -> Result<(), Problem> {
@@ -25,7 +25,8 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, index: &CreateI
     }
     let name = index_name(draft, statement, index, &table)?;
     let what = format!("CREATE INDEX {} on {}", name.name.as_str(), table.plain());
-    if draft.catalog.relations.iter().any(|relation| relation.name == name) {
+    let named = index.name.is_some();
+    if named && draft.catalog.relations.iter().any(|relation| relation.name == name) {
         if !index.if_not_exists {
             let title = format!("`{}` exists already", name.plain());
             return Err(Problem::new("exists", statement.span.clone(), title, "this index"));
@@ -63,8 +64,10 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, index: &CreateI
         draft.claim(phase, Touch::Index, &statement.span, &table, column)?;
     }
     draft.note(&statement.span, what, becomes);
-    draft.build_index(phase, concurrent(&table, &name, index.unique, &index.tail.text));
-    draft.catalog.relations.push(Relation { name });
+    draft.push(phase, concurrent(&table, &name, index.unique, &index.tail.text));
+    if index.name.is_some() {
+        take(draft, &table, &name.name, Space::Index);
+    }
     Ok(())
 }
 
@@ -90,6 +93,7 @@ pub(crate) fn concurrent(table: &QualifiedName, name: &QualifiedName, unique: bo
         mode: Mode::Alone { verify, leftover, clean_up: format!("DROP INDEX CONCURRENTLY IF EXISTS {name}") },
         sql: vec![format!("CREATE {unique}INDEX CONCURRENTLY {} ON {table} {tail}", name.name)],
         undo: vec![format!("DROP INDEX CONCURRENTLY IF EXISTS {name}")],
+        undo_when: None,
         locks: vec![TableLock { table: table.clone(), mode: LockMode::ShareUpdateExclusive }],
         scans: true,
     }
@@ -97,7 +101,7 @@ pub(crate) fn concurrent(table: &QualifiedName, name: &QualifiedName, unique: bo
 
 /// The name as written, or the one that `PostgreSQL` would choose.
 fn index_name(
-    draft: &Draft<'_>,
+    draft: &mut Draft<'_>,
     statement: &Statement,
     index: &CreateIndex,
     table: &QualifiedName,
@@ -105,21 +109,15 @@ fn index_name(
     if let Some(name) = &index.name {
         return Ok(QualifiedName::new(table.schema.clone(), name.name.clone()));
     }
-    let known = index.tail.names.iter().all(Option::is_some);
-    let keys: Vec<&str> = index.tail.names.iter().flatten().map(Ident::as_str).collect();
-    let base = format!("{}_{}_idx", table.name.as_str(), keys.join("_"));
-    let taken = |name: &str| {
-        draft.catalog.relations.iter().any(|r| r.name.schema == table.schema && r.name.name.as_str() == name)
-    };
-    let free =
-        std::iter::once(base.clone()).chain((1..100).map(|n| format!("{base}{n}"))).find(|name| !taken(name));
-    match free {
-        Some(name) if known && name.len() <= MAX_BYTES => {
-            Ok(QualifiedName::new(table.schema.clone(), Ident::new(name)))
-        }
-        _ => {
-            Err(Problem::new("index-name", statement.span.clone(), "this index needs a name", "it has none")
-                .help("write `CREATE INDEX name ON …`: the name that PostgreSQL would choose is not certain"))
-        }
+    if !index.tail.names.iter().all(Option::is_some) {
+        return Err(Problem::new(
+            "index-name",
+            statement.span.clone(),
+            "this index needs a name",
+            "it has none",
+        )
+        .help("write `CREATE INDEX name ON …`: the name that PostgreSQL would choose is not certain"));
     }
+    let keys: Vec<&str> = index.tail.names.iter().flatten().map(Ident::as_str).collect();
+    Ok(QualifiedName::new(table.schema.clone(), choose(draft, table, &keys.join("_"), "idx", Space::Index)))
 }

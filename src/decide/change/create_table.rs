@@ -47,21 +47,13 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), P
     draft.losses.push(Loss {
         what: format!("rows in {}", table.plain()),
         count: format!("SELECT count(*) FROM {table}"),
+        blocks: false,
     });
     draft.catalog.relations.push(Relation { name: table.clone() });
-    draft.catalog.tables.push(Table {
-        oid: 0,
-        name: table.clone(),
-        kind: "r".to_owned(),
-        persistence: "p".to_owned(),
-        inherits: false,
-        extension: None,
-        row_security_forced: false,
-        columns: columns.iter().map(Column::added).collect(),
-        indexes: Vec::new(),
-        dependants: Vec::new(),
-        triggers: Vec::new(),
-    });
+    draft
+        .catalog
+        .tables
+        .push(Table { columns: columns.iter().map(Column::added).collect(), ..Table::new(table.clone()) });
     draft.created.insert(table);
     Ok(())
 }

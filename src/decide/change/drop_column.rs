@@ -95,7 +95,7 @@ pub(crate) fn plan(
     Ok(())
 }
 
-fn down_directive(
+pub(super) fn down_directive(
     draft: &Draft<'_>,
     statement: &Statement,
     wanted: &Ident,

@@ -2,11 +2,13 @@
 //! Phases: expand installs the sync triggers; backfill runs the UPDATE in batches.
 //! Locks: ROW EXCLUSIVE, one short transaction per batch.
 //! Undo: goes with the column.
-//! Limits: an UPDATE of other columns is a data job, which is not done yet; values of other tables likewise.
+//! Limits: an UPDATE of columns that the file constrains is a repair; of others a data job, which is not done yet; values of
+//! other tables likewise.
 
 use std::collections::BTreeSet;
 
-use crate::decide::change::supported;
+use crate::decide::change::repair::is_constrained_below;
+use crate::decide::change::{repair, supported};
 use crate::decide::draft::{Draft, Filled, Phase, Touch};
 use crate::model::problem::Problem;
 use crate::model::sql::{Expression, SetColumn, SetValue, Statement, StatementKind};
@@ -24,12 +26,15 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), P
         return Err(Problem::unsupported(statement.span.clone(), unusual));
     }
     supported(draft, name, &table)?;
-    classify(draft, statement, &table, sets)?;
+    let is_repair = classify(draft, statement, &table, sets)?;
     let alias = alias.as_ref().unwrap_or(&table.name);
     let condition = match condition {
         Some(condition) => Some(resolve(draft, &table, alias, condition)?),
         None => None,
     };
+    if is_repair {
+        return repair::plan(draft, statement, &table, alias, sets, condition.as_ref());
+    }
     let mut filled = Vec::new();
     for set in sets {
         filled.push((set.column.clone(), value(draft, &table, alias, set, condition.as_ref())?));
@@ -52,13 +57,14 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), P
     Ok(())
 }
 
-/// Tells a mapping from a data job; a statement that is both is refused.
+/// Tells a mapping from a repair and from a data job; a statement that is more than one of them is refused. True for a
+/// repair.
 fn classify(
     draft: &mut Draft<'_>,
     statement: &Statement,
     table: &QualifiedName,
     sets: &[SetColumn],
-) -> Result<(), Problem> {
+) -> Result<bool, Problem> {
     let (mut ours, mut others) = (Vec::new(), Vec::new());
     for set in sets {
         if draft.catalog.table(table).is_some_and(|known| known.column(&set.column).is_none()) {
@@ -76,22 +82,28 @@ fn classify(
         )
         .and(new.span.clone(), "this one is added by the file")
         .help("split it into two statements: the first is a mapping, the second a data job")),
-        (None, Some(_)) => {
-            Err(Problem::unsupported(statement.span.clone(), "an UPDATE of existing columns (a data job)")
-                .help("only columns that the same file adds can be filled so far"))
+        (None, Some(_)) if others.iter().all(|set| is_constrained_below(draft, table, &set.column)) => {
+            Ok(true)
         }
-        _ => Ok(()),
+        (None, Some(_)) => Err(Problem::unsupported(
+            statement.span.clone(),
+            "an UPDATE of existing columns (a data job)",
+        )
+        .help(
+            "so far an UPDATE may set columns that the same file adds, or that it constrains further down",
+        )),
+        _ => Ok(false),
     }
 }
 
 /// An expression in terms of columns that exist before the file.
-struct Resolved {
-    text: String,
-    reads: BTreeSet<Ident>,
+pub(crate) struct Resolved {
+    pub(crate) text: String,
+    pub(crate) reads: BTreeSet<Ident>,
     may_raise: bool,
 }
 
-fn resolve(
+pub(crate) fn resolve(
     draft: &mut Draft<'_>,
     table: &QualifiedName,
     alias: &Ident,
@@ -268,7 +280,7 @@ const NOT_REALLY_STABLE: &[&str] = &[
 ];
 
 /// Refuses what gives another result in another session: the trigger runs in the application's, the backfill in ours.
-fn session_dependent(
+pub(crate) fn session_dependent(
     draft: &Draft<'_>,
     table: &QualifiedName,
     expression: &Expression,

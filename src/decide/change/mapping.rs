@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::decide::draft::{Added, Draft, Filled, TableDraft};
+use crate::decide::draft::{Added, Draft, Filled, Retyped, TableDraft};
 use crate::decide::sync::{DefaultKind, Down, Mapping, NewSide, OldSide, Other, Typed, Up};
 use crate::model::catalog::{Column, Table};
 use crate::model::problem::Problem;
@@ -98,7 +98,7 @@ pub(crate) fn mappings(
         }
     }
     let version = draft.file.version.number().to_string();
-    let mut mapping = |new: Vec<NewSide>, old: Vec<OldSide>| {
+    let mut mapping = |new: Vec<NewSide>, old: Vec<OldSide>, evidence: bool| {
         *count += 1;
         let mut mapping = Mapping {
             id: format!("m{version}_{count}"),
@@ -108,6 +108,7 @@ pub(crate) fn mappings(
             new,
             old,
             others: Vec::new(),
+            evidence,
         };
         mapping.others = others(&mapping, work, known);
         mapping
@@ -129,7 +130,7 @@ pub(crate) fn mappings(
                 default: default_kind(column),
             })
         });
-        mappings.push(mapping(new, old.collect()));
+        mappings.push(mapping(new, old.collect(), true));
     }
     for renamed in &work.renamed {
         let Some(column) = known.column(&renamed.from) else { continue };
@@ -150,14 +151,55 @@ pub(crate) fn mappings(
                 expression: renamed.to.to_string(),
                 reads: reads(&renamed.to),
                 may_raise: false,
+                guarded: false,
             }),
             sealed_name: renamed.to.clone(),
             default: default_kind(column),
             not_null: column.not_null,
         };
-        mappings.push(mapping(vec![new], vec![old]));
+        mappings.push(mapping(vec![new], vec![old], true));
+    }
+    for retyped in &work.retyped {
+        let Some(column) = known.column(&retyped.column) else { continue };
+        let (new, old) = sides(&version, retyped, column);
+        // All code writes the one name that there is: nothing tells old from new.
+        mappings.push(mapping(vec![new], vec![old], false));
     }
     mappings
+}
+
+/// A hidden column of the new type, which takes the old one's name at the swap.
+fn sides(version: &str, retyped: &Retyped, column: &Column) -> (NewSide, OldSide) {
+    let fresh = new_name(version, &column.name);
+    let itself = || BTreeSet::from([fresh.clone()]);
+    let (expression, reads) = match &retyped.down {
+        Some(down) => (down.replaced(|_| fresh.to_string()), itself()),
+        None if retyped.conversion.leads_back => (format!("({fresh})::{}", column.type_sql), itself()),
+        None => (format!("NULL::{}", column.type_sql), BTreeSet::new()),
+    };
+    let new = NewSide {
+        column: Typed { name: fresh, type_sql: retyped.conversion.type_sql.clone() },
+        up: Up::Computed {
+            on_insert: None,
+            expression: retyped.up.clone(),
+            reads: retyped.reads.clone(),
+            may_raise: !retyped.is_safe,
+        },
+        sealed_name: column.name.clone(),
+    };
+    let old = OldSide {
+        column: typed(column),
+        down: Some(Down { expression, reads, may_raise: false, guarded: true }),
+        sealed_name: hidden_name(version, &column.name),
+        default: default_kind(column),
+        not_null: false,
+    };
+    (new, old)
+}
+
+/// The name of what is built beside something, until it takes its name.
+pub(crate) fn new_name(version: &str, name: &Ident) -> Ident {
+    Ident::derived(&["_pontoon", version, "new", name.as_str()])
 }
 
 fn down_of(down: &Expression, known: &Table) -> Down {
@@ -165,6 +207,7 @@ fn down_of(down: &Expression, known: &Table) -> Down {
         expression: down.replaced(|column| known.collated(column)),
         reads: down.columns(),
         may_raise: down.may_raise(),
+        guarded: false,
     }
 }
 
@@ -214,7 +257,8 @@ fn others(mapping: &Mapping, work: &TableDraft, known: &Table) -> Vec<Other> {
                 added.map(|added| Typed { name: name.clone(), type_sql: added.column.type_sql.clone() });
             let column = known.column(name).map(typed).or(added)?;
             // Another mapping of the file may hide it.
-            let dropped = work.dropped.iter().any(|dropped| &dropped.column == name);
+            let dropped = work.dropped.iter().any(|dropped| &dropped.column == name)
+                || work.retyped.iter().any(|retyped| &retyped.column == name);
             let sealed_name = if dropped { hidden_name(&mapping.version, name) } else { name.clone() };
             Some(Other { column, sealed_name })
         })

@@ -3,20 +3,35 @@
 //!
 //! To add a kind: give the statement a type in `model::sql`, write its file here, name it in the match below.
 
+pub(crate) mod add_check;
 pub(crate) mod add_column;
+pub(crate) mod add_foreign_key;
+pub(crate) mod add_key;
+pub(crate) mod alter_type;
 pub(crate) mod as_written;
+pub(crate) mod constraint;
 pub(crate) mod create_index;
 pub(crate) mod create_object;
 pub(crate) mod create_table;
 pub(crate) mod describe;
 pub(crate) mod drop_column;
+pub(crate) mod drop_constraint;
+pub(crate) mod drop_default;
+pub(crate) mod drop_not_null;
 pub(crate) mod fill_column;
 pub(crate) mod insert_values;
 pub(crate) mod mapping;
+pub(crate) mod names;
 pub(crate) mod rename_column;
+pub(crate) mod rename_constraint;
+pub(crate) mod rename_object;
+pub(crate) mod repair;
+pub(crate) mod retype;
 pub(crate) mod set_default;
 pub(crate) mod set_not_null;
+pub(crate) mod setting;
 pub(crate) mod table;
+pub(crate) mod validate_constraint;
 
 use std::ops::Range;
 
@@ -53,6 +68,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), V
         StatementKind::InsertValues { table } => one(insert_values::plan(draft, statement, table)),
         StatementKind::CreateObject { .. } => one(create_object::plan(draft, statement)),
         StatementKind::AddEnumValue => one(create_object::plan_enum_value(draft, statement)),
+        StatementKind::Rename(rename) => one(rename_object::plan(draft, statement, rename)),
         StatementKind::Describe(what) => one(describe::plan(draft, statement, what)),
         StatementKind::Other(what) => one(Err(Problem::unsupported(statement.span.clone(), what))),
         StatementKind::Begin | StatementKind::Commit => Ok(()),
@@ -88,7 +104,19 @@ fn alter_table(
             Action::DropColumn { .. } => drop_column::plan(draft, statement, span, &table, action),
             Action::RenameColumn { from, to } => rename_column::plan(draft, span, &table, from, to),
             Action::SetDefault { column, default } => set_default::plan(draft, span, &table, column, default),
+            Action::DropDefault { column } => drop_default::plan(draft, span, &table, column),
             Action::SetNotNull { column } => set_not_null::plan(draft, span, &table, column),
+            Action::DropNotNull { column } => drop_not_null::plan(draft, span, &table, column),
+            Action::AlterType { .. } => alter_type::plan(draft, statement, span, &table, action),
+            Action::AddConstraint(constraint) => constraint::plan(draft, span, &table, constraint),
+            Action::DropConstraint { name, if_exists, cascade } => {
+                drop_constraint::plan(draft, span, &table, name, *if_exists, *cascade)
+            }
+            Action::ValidateConstraint { name } => validate_constraint::plan(draft, span, &table, name),
+            Action::RenameConstraint { from, to } => rename_constraint::plan(draft, span, &table, from, to),
+            Action::Setting { text, column, exclusive } => {
+                setting::plan(draft, span, &table, text, column.as_ref(), *exclusive)
+            }
             Action::Other(what) => Err(Problem::unsupported(span.clone(), &format!("ALTER TABLE … {what}"))),
         };
         problems.extend(planned.err());
@@ -98,11 +126,16 @@ fn alter_table(
 
 /// Refuses the kinds of table that are not done yet.
 fn supported(draft: &Draft<'_>, name: &Name, table: &QualifiedName) -> Result<(), Problem> {
+    supported_table(draft, &name.span, table)
+}
+
+/// The same for a table that the file does not name.
+fn supported_table(draft: &Draft<'_>, span: &Range<usize>, table: &QualifiedName) -> Result<(), Problem> {
     let Some(known) = draft.catalog.table(table) else { return Ok(()) };
     let refuse = |why: &str, help: &str| {
         Err(Problem::new(
             "unsupported-table",
-            name.span.clone(),
+            span.clone(),
             format!("`{}` cannot be migrated: {why}", table.plain()),
             "this table",
         )
@@ -122,11 +155,13 @@ fn supported(draft: &Draft<'_>, name: &Name, table: &QualifiedName) -> Result<()
 
 /// `down` directives that no DROP COLUMN of the statement asks for.
 fn unused_directives(statement: &Statement) -> Vec<Problem> {
-    let drops = |wanted: &crate::words::ident::Ident| match &statement.kind {
+    let drops = |wanted: &crate::words::ident::Ident| {
+        match &statement.kind {
         StatementKind::AlterTable { actions, .. } => actions
             .iter()
-            .any(|(_, action)| matches!(action, Action::DropColumn { column, .. } if column == wanted)),
+            .any(|(_, action)| matches!(action, Action::DropColumn { column, .. } | Action::AlterType { column, .. } if column == wanted)),
         _ => false,
+    }
     };
     let twice = |wanted: &crate::words::ident::Ident| {
         let same = |placed: &&Placed| matches!(&placed.directive, Directive::Down { column, .. } if column == wanted);
@@ -143,7 +178,7 @@ fn unused_directives(statement: &Statement) -> Vec<Problem> {
                     format!("`down {}` is not used, or given twice", column.as_str()),
                     "this directive",
                 )
-                .help("it belongs directly above the statement that drops the column"),
+                .help("it belongs directly above the statement that drops the column or changes its type"),
             ),
             Directive::Down { .. } | Directive::Phase(_) | Directive::Allow { .. } => None,
         })

@@ -1,12 +1,13 @@
-//! Shape: ALTER COLUMN … SET DEFAULT on a column that the same file adds.
-//! Phases: with the column: in expand, or in contract if the file fills it.
+//! Shape: ALTER COLUMN … SET DEFAULT.
+//! Phases: with a column that the file adds; where there was none, expand; where it replaces one, contract.
 //! Locks: ACCESS EXCLUSIVE, catalog-only.
-//! Undo: goes with the column.
-//! Limits: defaults of existing columns are not done yet.
+//! Undo: the default that was there, or none.
+//! Limits: until contract new code gets the default that is replaced.
 
 use std::ops::Range;
 
-use crate::decide::draft::Draft;
+use crate::decide::draft::{Draft, Phase, Touch};
+use crate::model::catalog::Column;
 use crate::model::problem::Problem;
 use crate::model::sql::{ColumnDefault, Expression};
 use crate::words::ident::{Ident, QualifiedName};
@@ -18,18 +19,63 @@ pub(crate) fn plan(
     column: &Ident,
     default: &Expression,
 ) -> Result<(), Problem> {
-    let Some(added) = draft.added(table, column) else {
-        return Err(Problem::unsupported(
-            span.clone(),
-            "SET DEFAULT on a column that this file does not add",
-        ));
-    };
-    if added.column.default.is_some() {
-        return Err(Problem::new("default-twice", span.clone(), format!("`{}` is given two defaults", column.as_str()), "the second one")
-            .help("rows that exist would get the first, new rows the second: write one of them in a migration of its own"));
+    let what = format!("SET DEFAULT on {}.{}", table.plain(), column.as_str());
+    if let Some(added) = draft.added(table, column) {
+        if added.column.default.is_some() {
+            return Err(Problem::new("default-twice", span.clone(), format!("`{}` is given two defaults", column.as_str()), "the second one")
+                .help("rows that exist would get the first, new rows the second: write one of them in a migration of its own"));
+        }
+        added.column.default = Some(ColumnDefault { expression: default.clone() });
+        added.default_later = true;
+        draft.note(span, what, "with the column");
+        return Ok(());
     }
-    added.column.default = Some(ColumnDefault { expression: default.clone() });
-    added.default_later = true;
-    draft.note(span, format!("SET DEFAULT on {}.{}", table.plain(), column.as_str()), "with the column");
+    if let Some(retyped) = draft.retyped(table, column) {
+        retyped.conversion.default = Some(default.text().to_owned());
+        draft.note(span, what, "contract: with the change of its type");
+        return Ok(());
+    }
+    let was = default_of(draft, span, table, column)?;
+    let set = format!("ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT {}", default.text());
+    let phase = if was.is_some() { Phase::Contract } else { Phase::Expand };
+    draft.claim(phase, Touch::Change, span, table, column)?;
+    match &was {
+        None => {
+            draft.note(span, what, "expand: there was none");
+            let undo = format!("ALTER TABLE {table} ALTER COLUMN {column} DROP DEFAULT");
+            draft.table(table).expand.push((set, undo));
+        }
+        Some(was) => {
+            draft.note(span, what, "contract: old code counts on the one that is there");
+            let undo = format!("ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT {was}");
+            draft.table(table).seal.push((set, undo));
+        }
+    }
+    if let Some(known) = draft.catalog.table_mut(table).and_then(|known| known.column_mut(column)) {
+        known.default = Some(default.text().to_owned());
+        known.constant_default = default.functions().is_empty();
+    }
     Ok(())
+}
+
+/// The default that a column has, if it is one whose default can be changed.
+pub(crate) fn default_of(
+    draft: &Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    column: &Ident,
+) -> Result<Option<String>, Problem> {
+    let known: Option<&Column> = draft.catalog.table(table).and_then(|known| known.column(column));
+    match known {
+        None => {
+            let title = format!("`{}` has no column `{}`", table.plain(), column.as_str());
+            Err(Problem::new("unknown-name", span.clone(), title, "named here"))
+        }
+        Some(known) if known.generated || known.identity => {
+            let title = format!("`{}` is generated or an identity", column.as_str());
+            Err(Problem::new("generated-default", span.clone(), title, "named here")
+                .help("PostgreSQL gives such a column no default"))
+        }
+        Some(known) => Ok(known.default.clone()),
+    }
 }

@@ -1,10 +1,11 @@
 //! Puts the changes of one table together: what the table's transactions in expand, seal and drop hold.
 
-use crate::decide::change::create_index;
 use crate::decide::change::mapping::{check_downs, hidden_name, mappings};
+use crate::decide::change::set_not_null::{check_name, prove};
+use crate::decide::change::{create_index, retype};
 use crate::decide::draft::{Added, Draft, Renamed, Role, TableDraft, install, table_step};
-use crate::decide::plan::{Job, Loss, Mode, SealedColumn, Step};
-use crate::decide::sync::{Mapping, Shape};
+use crate::decide::plan::{Job, Loss, SealedColumn, Step};
+use crate::decide::sync::{Mapping, Repair, Shape};
 use crate::model::catalog::{Catalog, Column, Table};
 use crate::model::problem::Problem;
 use crate::model::sql::rename_in_index;
@@ -12,7 +13,7 @@ use crate::words::ident::{Ident, QualifiedName};
 
 /// What one table adds to the plan.
 pub(crate) struct Parts {
-    pub(crate) expand: Step,
+    pub(crate) expand: Option<Step>,
     pub(crate) settle: Vec<Step>,
     pub(crate) restrict: Vec<Step>,
     pub(crate) seal: Option<Step>,
@@ -35,11 +36,12 @@ struct Seal {
 pub(crate) fn assemble(
     draft: &mut Draft<'_>,
     work: &TableDraft,
+    tables: &[TableDraft],
     before: &Catalog,
     count: &mut usize,
 ) -> Result<Parts, Problem> {
     let table = &work.name;
-    let known = before.table(table).cloned().unwrap_or_else(|| empty(table));
+    let known = before.table(table).cloned().unwrap_or_else(|| Table::new(table.clone()));
     check_downs(work, &known)?;
     let mappings = mappings(draft, work, &known, count);
     let mut expand = Vec::new();
@@ -71,19 +73,22 @@ pub(crate) fn assemble(
         });
     }
     settle.extend(shadow_indexes(draft, &known, &work.renamed));
-    let (create, remove) = install(&mappings);
+    let swap = retype::parts(draft, work, &known, tables, before);
+    expand.extend(swap.expand.clone());
+    columns.extend(swap.columns.clone());
+    settle.extend(swap.settle.clone());
+    let (create, remove) = install(&mappings, &work.repairs);
     expand.extend(create);
-    let mut undo = remove.clone();
+    expand.extend(work.expand.iter().map(|(sql, _)| sql.clone()));
+    let mut undo: Vec<String> =
+        work.expand.iter().rev().map(|(_, undo)| undo.clone()).filter(|undo| !undo.is_empty()).collect();
+    undo.extend(remove.clone());
     undo.extend(
         columns.iter().map(|column| format!("ALTER TABLE {table} DROP COLUMN IF EXISTS {}", column.name)),
     );
-    let restrict = work
-        .added
-        .iter()
-        .filter(|a| a.filled.is_some() && a.column.not_null)
-        .flat_map(|a| not_null(draft, table, a))
-        .collect();
-    let seal = seal(draft, work, &mappings);
+    let mut restrict: Vec<Step> = not_null(work).flat_map(|column| prove(draft, table, column)).collect();
+    restrict.extend(swap.restrict.clone());
+    let seal = seal(draft, work, &mappings, swap);
     draft.losses.extend(losses(work, &mappings));
     let mut drop_sql = remove;
     drop_sql.extend(
@@ -103,32 +108,16 @@ pub(crate) fn assemble(
     }
     draft.warnings.extend(warnings);
     Ok(Parts {
-        expand: table_step(table, format!("expand {}", table.plain()), expand, undo),
+        expand: step(format!("expand {}", table.plain()), expand, undo),
         settle,
         restrict,
         seal: step(format!("seal the old shape of {}", table.plain()), seal.sql, seal.undo),
         drop: step(format!("drop the old shape of {}", table.plain()), drop_sql, Vec::new()),
-        job: job(draft, table, &mappings),
+        job: job(draft, table, &mappings, &work.repairs),
         sealed: seal.hidden,
         moving: moving(&mappings, work),
         columns,
     })
-}
-
-fn empty(name: &QualifiedName) -> Table {
-    Table {
-        oid: 0,
-        name: name.clone(),
-        kind: "r".to_owned(),
-        persistence: "p".to_owned(),
-        inherits: false,
-        extension: None,
-        row_security_forced: false,
-        columns: Vec::new(),
-        indexes: Vec::new(),
-        dependants: Vec::new(),
-        triggers: Vec::new(),
-    }
 }
 
 /// ADD COLUMN as it may run while old code writes.
@@ -172,6 +161,7 @@ fn add_column(draft: &mut Draft<'_>, table: &QualifiedName, added: &Added) -> Re
     draft.losses.push(Loss {
         what: format!("values in {}.{}", table.plain(), column.name.as_str()),
         count: format!("SELECT count(*) FROM {table} WHERE {stored}"),
+        blocks: false,
     });
     let not_null = if column.not_null { " NOT NULL" } else { "" };
     Ok(match default {
@@ -183,61 +173,25 @@ fn add_column(draft: &mut Draft<'_>, table: &QualifiedName, added: &Added) -> Re
     })
 }
 
-/// NOT NULL without a scan under a lock that anyone waits behind: a check proves it first.
-fn not_null(draft: &Draft<'_>, table: &QualifiedName, added: &Added) -> Vec<Step> {
-    let column = &added.column.name;
-    let check = not_null_check(draft, column);
-    let require = Step {
-        id: String::new(),
-        title: format!("see that {}.{} has no null", table.plain(), column.as_str()),
-        mode: Mode::Require {
-            table: table.clone(),
-            predicate: format!("{column} IS NULL"),
-            says: format!("{}.{} is to become NOT NULL and is null", table.plain(), column.as_str()),
-        },
-        sql: Vec::new(),
-        undo: Vec::new(),
-        locks: Vec::new(),
-        scans: true,
-    };
-    let add = table_step(
-        table,
-        format!("check {}.{} for new rows", table.plain(), column.as_str()),
-        vec![format!("ALTER TABLE {table} ADD CONSTRAINT {check} CHECK ({column} IS NOT NULL) NOT VALID")],
-        vec![format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {check}")],
-    );
-    let validate = Step {
-        id: String::new(),
-        title: format!("validate it for all rows of {}", table.plain()),
-        mode: Mode::Transaction,
-        sql: vec![format!("ALTER TABLE {table} VALIDATE CONSTRAINT {check}")],
-        undo: Vec::new(),
-        locks: vec![crate::decide::plan::TableLock {
-            table: table.clone(),
-            mode: crate::words::lock_mode::LockMode::ShareUpdateExclusive,
-        }],
-        scans: true,
-    };
-    vec![require, add, validate]
-}
-
-fn not_null_check(draft: &Draft<'_>, column: &Ident) -> Ident {
-    Ident::derived(&["_pontoon", &draft.file.version.number().to_string(), column.as_str(), "not_null"])
+/// Columns that become NOT NULL in contract: those that the file fills, and those that were there.
+fn not_null(work: &TableDraft) -> impl Iterator<Item = &Ident> {
+    let filled = work.added.iter().filter(|added| added.filled.is_some() && added.column.not_null);
+    filled.map(|added| &added.column.name).chain(&work.not_null)
 }
 
 /// Defaults and NOT NULL of filled columns, the renames that hide the old shape, and triggers under the new names.
-fn seal(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping]) -> Seal {
+fn seal(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping], swap: retype::Parts) -> Seal {
     let table = &work.name;
     let mut seal = Seal::default();
+    for name in not_null(work) {
+        let check = check_name(draft, name);
+        // Two statements: in one, the check would go first and SET NOT NULL would have to scan.
+        seal.sql.push(format!("ALTER TABLE {table} ALTER COLUMN {name} SET NOT NULL"));
+        seal.sql.push(format!("ALTER TABLE {table} DROP CONSTRAINT {check}"));
+        seal.undo.push(format!("ALTER TABLE {table} ALTER COLUMN {name} DROP NOT NULL"));
+    }
     for added in work.added.iter().filter(|added| added.filled.is_some()) {
         let name = &added.column.name;
-        if added.column.not_null {
-            let check = not_null_check(draft, name);
-            // Two statements: in one, the check would go first and SET NOT NULL would have to scan.
-            seal.sql.push(format!("ALTER TABLE {table} ALTER COLUMN {name} SET NOT NULL"));
-            seal.sql.push(format!("ALTER TABLE {table} DROP CONSTRAINT {check}"));
-            seal.undo.push(format!("ALTER TABLE {table} ALTER COLUMN {name} DROP NOT NULL"));
-        }
         if let Some(default) = &added.column.default {
             seal.sql.push(format!(
                 "ALTER TABLE {table} ALTER COLUMN {name} SET DEFAULT {}",
@@ -245,6 +199,10 @@ fn seal(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping]) -> Seal {
             ));
             seal.undo.push(format!("ALTER TABLE {table} ALTER COLUMN {name} DROP DEFAULT"));
         }
+    }
+    for (sql, undo) in &work.seal {
+        seal.sql.push(sql.clone());
+        seal.undo.insert(0, undo.clone());
     }
     let version = draft.file.version.number().to_string();
     for dropped in &work.dropped {
@@ -257,6 +215,7 @@ fn seal(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping]) -> Seal {
             going: dropped.column.clone(),
             hidden,
             kept_current: dropped.down.is_some(),
+            replaced: false,
         });
     }
     for renamed in &work.renamed {
@@ -271,8 +230,12 @@ fn seal(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping]) -> Seal {
             going: renamed.to.clone(),
             hidden,
             kept_current: true,
+            replaced: false,
         });
     }
+    seal.undo.splice(0..0, swap.swap.iter().rev().filter_map(|(_, undo)| undo.clone()));
+    seal.sql.extend(swap.swap.into_iter().filter_map(|(sql, _)| sql));
+    seal.hidden.extend(swap.hidden);
     if !seal.hidden.is_empty() {
         for mapping in mappings {
             seal.sql.extend(mapping.trigger_functions(Shape::Sealed));
@@ -306,21 +269,22 @@ fn shadow_indexes(draft: &Draft<'_>, known: &Table, renamed: &[Renamed]) -> Vec<
 }
 
 /// The batch UPDATE that brings all of the table's mappings up to date at once.
-fn job(draft: &Draft<'_>, table: &QualifiedName, mappings: &[Mapping]) -> Option<Job> {
+fn job(draft: &Draft<'_>, table: &QualifiedName, mappings: &[Mapping], repairs: &[Repair]) -> Option<Job> {
     let ups: Vec<&Mapping> = mappings.iter().filter(|mapping| mapping.has_up()).collect();
-    (!ups.is_empty()).then(|| {
-        let join = |parts: Vec<String>| parts.join(" OR ");
+    let alone = ups.len() + repairs.len() == 1;
+    (!ups.is_empty() || !repairs.is_empty()).then(|| {
+        let with_repairs = |parts: Vec<String>| {
+            parts.into_iter().chain(repairs.iter().map(Repair::need)).collect::<Vec<_>>().join(" OR ")
+        };
+        let sets = ups.iter().flat_map(|mapping| mapping.batch_set(alone));
+        let sets = sets.chain(repairs.iter().flat_map(|repair| repair.batch_set(alone)));
         Job {
             id: format!("m{}:{}", draft.file.version.number(), table.plain()),
             table: table.clone(),
-            set: ups
-                .iter()
-                .flat_map(|mapping| mapping.batch_set(ups.len() == 1))
-                .collect::<Vec<_>>()
-                .join(", "),
-            need: join(ups.iter().map(|mapping| mapping.batch_need()).collect()),
-            wrong: join(ups.iter().map(|mapping| mapping.wrong(Shape::Open)).collect()),
-            wrong_sealed: join(ups.iter().map(|mapping| mapping.wrong(Shape::Sealed)).collect()),
+            set: sets.collect::<Vec<_>>().join(", "),
+            need: with_repairs(ups.iter().map(|mapping| mapping.batch_need()).collect()),
+            wrong: with_repairs(ups.iter().map(|mapping| mapping.wrong(Shape::Open)).collect()),
+            wrong_sealed: with_repairs(ups.iter().map(|mapping| mapping.wrong(Shape::Sealed)).collect()),
             skip: draft.file.version.number().to_string(),
         }
     })
@@ -330,7 +294,7 @@ fn job(draft: &Draft<'_>, table: &QualifiedName, mappings: &[Mapping]) -> Option
 fn losses(work: &TableDraft, mappings: &[Mapping]) -> Vec<Loss> {
     mappings
         .iter()
-        .filter(|mapping| mapping.has_up())
+        .filter(|mapping| mapping.has_up() && (mapping.evidence || mapping.old.is_empty()))
         .map(|mapping| {
             let names: Vec<&str> = mapping.new.iter().map(|new| new.column.name.as_str()).collect();
             Loss {
@@ -340,6 +304,7 @@ fn losses(work: &TableDraft, mappings: &[Mapping]) -> Vec<Loss> {
                     names.join(", ")
                 ),
                 count: format!("SELECT count(*) FROM {} WHERE {}", work.name, mapping.not_held()),
+                blocks: false,
             }
         })
         .collect()
@@ -347,6 +312,11 @@ fn losses(work: &TableDraft, mappings: &[Mapping]) -> Vec<Loss> {
 
 fn moving(mappings: &[Mapping], work: &TableDraft) -> Vec<(Ident, Role)> {
     let renamed = |name: &Ident| work.renamed.iter().any(|renamed| &renamed.to == name);
+    let repaired = work
+        .repairs
+        .iter()
+        .flat_map(|repair| &repair.columns)
+        .map(|column| (column.name.clone(), Role::Read));
     mappings
         .iter()
         .flat_map(|mapping| {
@@ -358,5 +328,6 @@ fn moving(mappings: &[Mapping], work: &TableDraft) -> Vec<(Ident, Role)> {
             let others = mapping.others.iter().map(|other| (other.column.name.clone(), Role::Read));
             new.chain(old).chain(others).collect::<Vec<_>>()
         })
+        .chain(repaired)
         .collect()
 }

@@ -34,7 +34,14 @@ impl Mapping {
         }
         for (old, down) in self.computed_old() {
             let function = self.down_function(&old.column.name);
-            self.push_function(&mut sql, &function, &down.reads, &old.column.type_sql, &down.expression);
+            let returns = &old.column.type_sql;
+            if down.guarded {
+                let inner = self.unguarded_function(&old.column.name);
+                self.push_function(&mut sql, &inner, &down.reads, returns, &down.expression);
+                self.push_guard(&mut sql, &function, &inner, &down.reads, returns);
+            } else {
+                self.push_function(&mut sql, &function, &down.reads, returns, &down.expression);
+            }
         }
         if self.has_up() || self.has_down() {
             let reads = self.all_reads();
@@ -64,6 +71,25 @@ impl Mapping {
             parameters.join(", ")
         ));
         sql.push(format!("GRANT EXECUTE ON FUNCTION {function}({}) TO PUBLIC", types(&columns)));
+    }
+
+    /// A function that gives what another gives, and null where that raises.
+    fn push_guard(
+        &self,
+        sql: &mut Vec<String>,
+        function: &QualifiedName,
+        inner: &QualifiedName,
+        reads: &BTreeSet<Ident>,
+        returns: &str,
+    ) {
+        let types = types(&self.columns_of(reads));
+        let arguments: Vec<String> = (1..=reads.len()).map(|at| format!("${at}")).collect();
+        sql.push(format!(
+            "CREATE FUNCTION {function}({types}) RETURNS {returns} LANGUAGE plpgsql AS $pontoon$\nBEGIN\n  \
+             RETURN {inner}({});\nEXCEPTION WHEN OTHERS THEN\n  RETURN NULL;\nEND\n$pontoon$",
+            arguments.join(", ")
+        ));
+        sql.push(format!("GRANT EXECUTE ON FUNCTION {function}({types}) TO PUBLIC"));
     }
 
     /// A row is consistent if the old shape is what `down` makes of the new one, or the new shape what `up` makes of
@@ -162,6 +188,9 @@ impl Mapping {
         }
         for (old, down) in self.computed_old() {
             push(self.down_function(&old.column.name), &self.columns_of(&down.reads));
+            if down.guarded {
+                push(self.unguarded_function(&old.column.name), &self.columns_of(&down.reads));
+            }
         }
         sql
     }

@@ -6,9 +6,12 @@
 //! inconsistent.
 
 mod functions;
+mod repair;
 mod triggers;
 
 use std::collections::BTreeSet;
+
+pub(crate) use repair::Repair;
 
 use crate::words::ident::{Ident, QualifiedName};
 
@@ -29,6 +32,8 @@ pub(crate) struct Mapping {
     pub(crate) old: Vec<OldSide>,
     /// Columns that neither side owns but an expression reads, with their types.
     pub(crate) others: Vec<Other>,
+    /// Whether writes of its old columns show that old code is alive.
+    pub(crate) evidence: bool,
 }
 
 /// A column that is only read.
@@ -90,6 +95,8 @@ pub(crate) struct Down {
     pub(crate) expression: String,
     pub(crate) reads: BTreeSet<Ident>,
     pub(crate) may_raise: bool,
+    /// Whether a value that it cannot make is null instead of an error.
+    pub(crate) guarded: bool,
 }
 
 /// What a column gets that an INSERT does not name.
@@ -156,6 +163,10 @@ impl Mapping {
 
     fn down_function(&self, column: &Ident) -> QualifiedName {
         self.function(&["down", column.as_str()])
+    }
+
+    fn unguarded_function(&self, column: &Ident) -> QualifiedName {
+        self.function(&["unguarded", column.as_str()])
     }
 
     fn consistent_function(&self) -> QualifiedName {

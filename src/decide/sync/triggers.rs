@@ -25,7 +25,7 @@ impl Mapping {
 
     /// Whether writes to its old columns are evidence that old code is alive.
     fn has_note(&self) -> bool {
-        !self.old.is_empty()
+        self.evidence && !self.old.is_empty()
     }
 
     /// `CREATE OR REPLACE FUNCTION` statements for the trigger functions, with the names of a shape. Replacing them

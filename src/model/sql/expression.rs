@@ -21,6 +21,7 @@ pub(crate) struct Expression {
     may_raise: bool,
     has_query: bool,
     has_parameter_or_star: bool,
+    converts_only: bool,
 }
 
 /// A place in an expression that names a column.
@@ -44,6 +45,7 @@ impl Expression {
             may_raise: false,
             has_query: false,
             has_parameter_or_star: false,
+            converts_only: converts_only(node),
         };
         expression.visit(node, whole.start);
         expression
@@ -182,6 +184,11 @@ impl Expression {
         self.has_parameter_or_star
     }
 
+    /// Whether it only writes one column's value in another way: casts, a time zone, blanks cut off, nothing for null.
+    pub(crate) fn converts_only(&self) -> bool {
+        self.converts_only
+    }
+
     /// Whether evaluating it can fail for some row. Told from the syntax alone, so `true` where in doubt.
     pub(crate) fn may_raise(&self) -> bool {
         self.may_raise
@@ -198,6 +205,34 @@ impl Expression {
         }
         text.push_str(&self.text[from..]);
         text
+    }
+}
+
+/// See [`Expression::converts_only`].
+fn converts_only(node: &SyntaxNode) -> bool {
+    let first = || node.children().next();
+    match node.kind() {
+        SyntaxKind::NAME_REF => ident(node).is_some(),
+        SyntaxKind::PAREN_EXPR | SyntaxKind::CAST_EXPR | SyntaxKind::COLLATE | SyntaxKind::FIELD_EXPR => {
+            first().is_some_and(|inner| converts_only(&inner))
+        }
+        SyntaxKind::BIN_EXPR => {
+            let zone = node.children().any(|part| part.kind() == SyntaxKind::AT_TIME_ZONE);
+            zone && first().is_some_and(|inner| converts_only(&inner))
+        }
+        SyntaxKind::CALL_EXPR => {
+            let trims = first().is_some_and(|part| part.kind() == SyntaxKind::TRIM_FN);
+            let name = first().and_then(|part| ident(&part));
+            let known = name.is_some_and(|name| ["nullif", "btrim"].contains(&name.as_str()));
+            // What else stands in it can only be a literal, or a name, which would then be a second column.
+            let mut names = node.descendants().filter(|part| part.kind() == SyntaxKind::NAME_REF);
+            let columns = names.by_ref().count();
+            (trims && columns == 1)
+                || (known
+                    && columns <= 3
+                    && !node.descendants().any(|part| part.kind() == SyntaxKind::BIN_EXPR))
+        }
+        _ => false,
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`expression`]. A statement of a kind that has no type of its own arrives as [`StatementKind::Other`] with its
 //! name, so that nobody can run it by accident.
 
+mod alter_table;
 mod expression;
 mod read;
 mod statement;
@@ -14,8 +15,8 @@ use squawk_syntax::{SourceFile, SyntaxElement, SyntaxKind, SyntaxNode};
 pub(crate) use expression::Expression;
 pub(crate) use read::rename_in_index;
 pub(crate) use statement::{
-    Action, ColumnDefault, CreateIndex, Name, NewColumn, ObjectKind, SetColumn, SetValue, Statement,
-    StatementKind,
+    Action, ColumnDefault, ConstraintKind, CreateIndex, KeyIndex, Name, NewColumn, NewConstraint, ObjectKind,
+    RenameObject, SetColumn, SetValue, Statement, StatementKind,
 };
 
 use crate::model::directive::{self, FileOptions, Placed, Read};

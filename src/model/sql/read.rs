@@ -6,10 +6,10 @@ use std::ops::Range;
 use squawk_syntax::ast::AstNode;
 use squawk_syntax::{SourceFile, SyntaxElement, SyntaxKind, SyntaxNode};
 
+use super::alter_table::{alter_table, new_column};
 use super::expression::Expression;
 use super::statement::{
-    Action, ColumnDefault, CreateIndex, IndexTail, Name, NewColumn, ObjectKind, SetColumn, SetValue,
-    Statement, StatementKind,
+    CreateIndex, IndexTail, Name, ObjectKind, RenameObject, SetColumn, SetValue, Statement, StatementKind,
 };
 use crate::model::directive::Placed;
 use crate::model::problem::Problem;
@@ -42,20 +42,20 @@ pub(super) fn ident(node: &SyntaxNode) -> Option<Ident> {
     (!keyword_function && !text.is_empty()).then(|| Ident::from_sql(text))
 }
 
-fn child(node: &SyntaxNode, kind: SyntaxKind) -> Option<SyntaxNode> {
+pub(super) fn child(node: &SyntaxNode, kind: SyntaxKind) -> Option<SyntaxNode> {
     node.children().find(|child| child.kind() == kind)
 }
 
-fn has(node: &SyntaxNode, kind: SyntaxKind) -> bool {
+pub(super) fn has(node: &SyntaxNode, kind: SyntaxKind) -> bool {
     child(node, kind).is_some()
 }
 
-fn has_token(node: &SyntaxNode, kind: SyntaxKind) -> bool {
+pub(super) fn has_token(node: &SyntaxNode, kind: SyntaxKind) -> bool {
     node.children_with_tokens().filter_map(SyntaxElement::into_token).any(|token| token.kind() == kind)
 }
 
 /// The name below a node such as `TABLE_NAME_REF`, at whatever depth its path stands.
-fn name(node: &SyntaxNode) -> Option<Name> {
+pub(super) fn name(node: &SyntaxNode) -> Option<Name> {
     let parts: Vec<SyntaxNode> = node
         .descendants()
         .filter(|part| matches!(part.kind(), SyntaxKind::PATH_SEGMENT | SyntaxKind::PATH_SEGMENT_REF))
@@ -68,7 +68,7 @@ fn name(node: &SyntaxNode) -> Option<Name> {
     }
 }
 
-fn name_in(node: &SyntaxNode, kind: SyntaxKind) -> Option<Name> {
+pub(super) fn name_in(node: &SyntaxNode, kind: SyntaxKind) -> Option<Name> {
     child(node, kind).and_then(|child| name(&child))
 }
 
@@ -132,6 +132,9 @@ fn kind(text: &str, node: &SyntaxNode, whole: &Range<usize>) -> Result<Statement
         SyntaxKind::CREATE_FUNCTION => object(ObjectKind::Function, name_in(node, SyntaxKind::FUNCTION_NAME)),
         SyntaxKind::CREATE_VIEW => object(ObjectKind::View, name_in(node, SyntaxKind::VIEW)),
         SyntaxKind::ALTER_TYPE if has(node, SyntaxKind::ADD_VALUE) => StatementKind::AddEnumValue,
+        SyntaxKind::ALTER_TYPE | SyntaxKind::ALTER_INDEX => {
+            rename_object(node).map_or_else(|| other(text, whole), StatementKind::Rename)
+        }
         SyntaxKind::COMMENT_ON => StatementKind::Describe("COMMENT"),
         SyntaxKind::GRANT => StatementKind::Describe("GRANT"),
         SyntaxKind::SET | SyntaxKind::RESET | SyntaxKind::SET_ROLE | SyntaxKind::SET_SESSION_AUTH => {
@@ -156,7 +159,7 @@ fn kind(text: &str, node: &SyntaxNode, whole: &Range<usize>) -> Result<Statement
 }
 
 /// The first words of a statement or subcommand, in capitals: the name people know it under.
-fn first_words(text: &str) -> String {
+pub(super) fn first_words(text: &str) -> String {
     let words: Vec<String> = text
         .split(|c: char| !(c.is_ascii_alphabetic() || c == '_'))
         .filter(|word| !word.is_empty())
@@ -185,83 +188,6 @@ fn arguments(node: &SyntaxNode) -> Option<String> {
     Some(format!("({})", parameters.join(", ")))
 }
 
-fn alter_table(node: &SyntaxNode) -> Option<StatementKind> {
-    let relation = child(node, SyntaxKind::TABLE_RELATION_NAME)?;
-    let table = name(&relation)?;
-    let if_exists = has(node, SyntaxKind::IF_EXISTS);
-    let actions = node
-        .children()
-        .filter(|child| !matches!(child.kind(), SyntaxKind::TABLE_RELATION_NAME | SyntaxKind::IF_EXISTS))
-        .map(|child| (span(child.text_range()), action(&child)))
-        .collect();
-    Some(StatementKind::AlterTable { table, if_exists, actions })
-}
-
-fn action(node: &SyntaxNode) -> Action {
-    known_action(node).unwrap_or_else(|| Action::Other(first_words(&node.text().to_string())))
-}
-
-fn known_action(node: &SyntaxNode) -> Option<Action> {
-    let column = || child(node, SyntaxKind::COLUMN_NAME_REF).and_then(|name| ident(&name));
-    Some(match node.kind() {
-        SyntaxKind::ADD_COLUMN => Action::AddColumn {
-            column: new_column(node)?,
-            if_not_exists: has(node, SyntaxKind::IF_NOT_EXISTS),
-        },
-        SyntaxKind::DROP_COLUMN => Action::DropColumn {
-            column: column()?,
-            if_exists: has(node, SyntaxKind::IF_EXISTS),
-            cascade: has(node, SyntaxKind::CASCADE),
-        },
-        SyntaxKind::RENAME_COLUMN => {
-            Action::RenameColumn { from: column()?, to: ident(&child(node, SyntaxKind::COLUMN_NAME)?)? }
-        }
-        SyntaxKind::ALTER_COLUMN => {
-            if has(node, SyntaxKind::SET_NOT_NULL) {
-                Action::SetNotNull { column: column()? }
-            } else {
-                let default = child(node, SyntaxKind::SET_DEFAULT)?;
-                Action::SetDefault {
-                    column: column()?,
-                    default: Expression::from_node(&default.children().next()?),
-                }
-            }
-        }
-        _ => return None,
-    })
-}
-
-/// Reads `name type [constraints]` of ADD COLUMN or CREATE TABLE.
-fn new_column(node: &SyntaxNode) -> Option<NewColumn> {
-    let mut column = NewColumn {
-        name: ident(&child(node, SyntaxKind::COLUMN_NAME)?)?,
-        type_sql: String::new(),
-        collation: String::new(),
-        not_null: false,
-        default: None,
-        other: None,
-    };
-    for part in node.children() {
-        match part.kind() {
-            SyntaxKind::COLUMN_NAME | SyntaxKind::IF_NOT_EXISTS | SyntaxKind::NULL_CONSTRAINT => {}
-            SyntaxKind::NOT_NULL_CONSTRAINT if !has(&part, SyntaxKind::CONSTRAINT_NAME_CLAUSE) => {
-                column.not_null = true;
-            }
-            SyntaxKind::DEFAULT_CONSTRAINT => {
-                let expression = part
-                    .children()
-                    .filter(|child| child.kind() != SyntaxKind::CONSTRAINT_NAME_CLAUSE)
-                    .last()?;
-                column.default = Some(ColumnDefault { expression: Expression::from_node(&expression) });
-            }
-            SyntaxKind::COLLATE => column.collation = format!(" {}", part.text()),
-            kind if format!("{kind:?}").ends_with("_TYPE") => column.type_sql = part.text().to_string(),
-            _ => column.other = Some(first_words(&part.text().to_string())),
-        }
-    }
-    (!column.type_sql.is_empty()).then_some(column)
-}
-
 fn create_table(node: &SyntaxNode) -> Option<StatementKind> {
     let special = if has(node, SyntaxKind::PARTITION_BY) || has(node, SyntaxKind::PARTITION_OF) {
         Some("partitioned")
@@ -285,6 +211,50 @@ fn create_table(node: &SyntaxNode) -> Option<StatementKind> {
         columns,
         special,
     })
+}
+
+/// A rename of anything but tables, columns and constraints.
+fn rename_object(node: &SyntaxNode) -> Option<RenameObject> {
+    let is_index = node.kind() == SyntaxKind::ALTER_INDEX;
+    let (word, place) =
+        if is_index { ("INDEX", SyntaxKind::INDEX_REF) } else { ("TYPE", SyntaxKind::TYPE_NAME_REF) };
+    let old = name_in(node, place)?;
+    let rename = node.children().last()?;
+    let qualified = |name: &Ident| match &old.schema {
+        Some(schema) => format!("{schema}.{name}"),
+        None => name.to_string(),
+    };
+    let part = |kind: SyntaxKind| child(&rename, kind).and_then(|part| name(&part)).map(|name| name.name);
+    let fields = || rename.children().filter_map(|part| ident(&part)).collect::<Vec<_>>();
+    let object = qualified(&old.name);
+    let (what, back) = match rename.kind() {
+        SyntaxKind::INDEX_RENAME_TO | SyntaxKind::TYPE_RENAME_TO => {
+            let kind = if is_index { SyntaxKind::INDEX } else { SyntaxKind::TYPE_NAME };
+            let new = part(kind)?;
+            (
+                format!("RENAME {word} {object} to {new}"),
+                format!("ALTER {word} {} RENAME TO {}", qualified(&new), old.name),
+            )
+        }
+        SyntaxKind::RENAME_VALUE => {
+            let labels: Vec<String> = rename.children().map(|label| label.text().to_string()).collect();
+            let [from, to] = labels.as_slice() else { return None };
+            (
+                format!("RENAME VALUE {from} of {object} to {to}"),
+                format!("ALTER TYPE {object} RENAME VALUE {to} TO {from}"),
+            )
+        }
+        SyntaxKind::RENAME_ATTRIBUTE => {
+            let fields = fields();
+            let [from, to] = fields.as_slice() else { return None };
+            (
+                format!("RENAME ATTRIBUTE {from} of {object} to {to}"),
+                format!("ALTER TYPE {object} RENAME ATTRIBUTE {to} TO {from}"),
+            )
+        }
+        _ => return None,
+    };
+    Some(RenameObject { what, is_index, back })
 }
 
 fn create_index(node: &SyntaxNode) -> Option<CreateIndex> {

@@ -23,12 +23,19 @@ pub(crate) struct Statement {
 }
 
 impl Statement {
-    /// The table whose columns it renames.
-    pub(crate) fn renames_columns_of(&self) -> Option<&Ident> {
+    /// The table of which the planner must know how indexes and constraints are defined.
+    pub(crate) fn needs_definitions_of(&self) -> Option<&Ident> {
         match &self.kind {
             StatementKind::AlterTable { table, actions, .. } => {
-                let renames = actions.iter().any(|(_, action)| matches!(action, Action::RenameColumn { .. }));
-                renames.then_some(&table.name)
+                let needs = actions.iter().any(|(_, action)| {
+                    matches!(
+                        action,
+                        Action::RenameColumn { .. }
+                            | Action::AlterType { .. }
+                            | Action::DropConstraint { .. }
+                    )
+                });
+                needs.then_some(&table.name)
             }
             _ => None,
         }
@@ -79,6 +86,8 @@ pub(crate) enum StatementKind {
         arguments: Option<String>,
     },
     AddEnumValue,
+    /// A new name for an index, a type, a label of an enum, or an attribute of a composite.
+    Rename(RenameObject),
     /// `COMMENT`, or `GRANT`.
     Describe(&'static str),
     /// Anything else, by the name people know it under.
@@ -111,6 +120,16 @@ impl ObjectKind {
     }
 }
 
+/// A rename that one statement takes back.
+#[derive(Debug, Clone)]
+pub(crate) struct RenameObject {
+    /// For people.
+    pub(crate) what: String,
+    pub(crate) is_index: bool,
+    /// The statement that takes it back.
+    pub(crate) back: String,
+}
+
 /// One subcommand of ALTER TABLE.
 #[derive(Debug, Clone)]
 pub(crate) enum Action {
@@ -131,8 +150,43 @@ pub(crate) enum Action {
         column: Ident,
         default: Expression,
     },
+    DropDefault {
+        column: Ident,
+    },
     SetNotNull {
         column: Ident,
+    },
+    DropNotNull {
+        column: Ident,
+    },
+    AlterType {
+        column: Ident,
+        /// As written.
+        type_sql: String,
+        /// ` COLLATE …` as written, or nothing.
+        collation: String,
+        using: Option<Expression>,
+    },
+    AddConstraint(NewConstraint),
+    DropConstraint {
+        name: Ident,
+        if_exists: bool,
+        cascade: bool,
+    },
+    ValidateConstraint {
+        name: Ident,
+    },
+    RenameConstraint {
+        from: Ident,
+        to: Ident,
+    },
+    /// Something that no query can see: an owner, storage, statistics, replica identity.
+    Setting {
+        /// The subcommand as written.
+        text: String,
+        column: Option<Ident>,
+        /// Whether it takes ACCESS EXCLUSIVE.
+        exclusive: bool,
     },
     /// Any other, by the name people know it under.
     Other(String),
@@ -148,8 +202,53 @@ pub(crate) struct NewColumn {
     pub(crate) collation: String,
     pub(crate) not_null: bool,
     pub(crate) default: Option<ColumnDefault>,
-    /// A constraint beyond NOT NULL and DEFAULT, by name.
+    /// Its constraints, as constraints of the table.
+    pub(crate) constraints: Vec<NewConstraint>,
+    /// What is not known of it, by name.
     pub(crate) other: Option<String>,
+}
+
+/// A constraint that is added.
+#[derive(Debug, Clone)]
+pub(crate) struct NewConstraint {
+    pub(crate) name: Option<Ident>,
+    pub(crate) kind: ConstraintKind,
+    /// The columns that it constrains.
+    pub(crate) columns: Vec<Ident>,
+    /// As written, without its name and without NOT VALID.
+    pub(crate) text: String,
+    pub(crate) not_valid: bool,
+}
+
+/// What a constraint demands.
+#[derive(Debug, Clone)]
+pub(crate) enum ConstraintKind {
+    Check(Expression),
+    ForeignKey {
+        parent: Name,
+        /// Empty where the parent's primary key is meant.
+        parent_columns: Vec<Ident>,
+        /// `MATCH FULL`.
+        full: bool,
+    },
+    Key {
+        primary: bool,
+        index: KeyIndex,
+        /// `DEFERRABLE` and its like, with a blank before it.
+        timing: String,
+    },
+    Exclude,
+}
+
+/// The index of a key.
+#[derive(Debug, Clone)]
+pub(crate) enum KeyIndex {
+    New {
+        included: Vec<Ident>,
+        nulls_not_distinct: bool,
+    },
+    /// `USING INDEX`.
+    Existing(Name),
 }
 
 /// A column's default.

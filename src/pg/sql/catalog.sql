@@ -2,7 +2,15 @@
 -- Locks: none on user tables; reads system catalogs only.
 -- Deparsing an index opens its table, so definitions are read only of tables whose columns are renamed; a default is
 -- deparsed without its table, which it cannot name.
--- Parameters: $1 text[] names that occur in the files, $2 text the ledger's schema, $3 text[] tables with renames.
+-- Parameters: $1 text[] names that occur in the files, $2 text the ledger's schema, $3 text[] tables whose definitions
+-- count; those that point at them by foreign keys, however far, come with them.
+WITH RECURSIVE defined (oid) AS (
+    SELECT c.oid FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relname = ANY ($3::text[]) AND c.relkind IN ('r', 'p')
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname <> $2::text
+    UNION
+    SELECT k.conrelid FROM pg_constraint AS k JOIN defined AS d ON k.confrelid = d.oid AND k.contype = 'f'
+)
 SELECT
     (SELECT r.rolsuper OR r.rolbypassrls FROM pg_roles AS r WHERE r.rolname = current_user) AS bypasses_row_security,
     coalesce((
@@ -33,6 +41,9 @@ SELECT
             SELECT CASE c.relkind WHEN 'v' THEN 'view:' ELSE 'sequence:' END || n.nspname || '.' || c.relname
             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind IN ('v', 'S')) AS o), '[]') AS objects,
     coalesce((
+        SELECT jsonb_agg(DISTINCT n.nspname || '.' || k.conname) FROM pg_constraint AS k JOIN pg_namespace AS n ON n.oid = k.connamespace
+        WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname <> $2::text), '[]') AS constraint_names,
+    coalesce((
         SELECT jsonb_agg(jsonb_build_object(
             'oid', c.oid::bigint,
             'name', jsonb_build_object('schema', n.nspname, 'name', c.relname),
@@ -58,6 +69,27 @@ SELECT
                         ~ '^(-?[0-9.]+|true|false|''([^'']|'''')*''(::[a-z0-9_ ".()]+)?)$', false),
                     'generated', a.attgenerated <> '',
                     'identity', a.attidentity <> '',
+                    'identity_kind', a.attidentity,
+                    'sequence', (
+                        SELECT jsonb_build_object('schema', sn.nspname, 'name', sc.relname)
+                        FROM pg_depend AS sd JOIN pg_class AS sc ON sc.oid = sd.objid AND sc.relkind = 'S'
+                        JOIN pg_namespace AS sn ON sn.oid = sc.relnamespace
+                        WHERE sd.classid = 'pg_class'::regclass AND sd.refclassid = 'pg_class'::regclass
+                          AND sd.refobjid = c.oid AND sd.refobjsubid = a.attnum AND sd.deptype IN ('a', 'i') LIMIT 1),
+                    'sequence_options', (
+                        SELECT format('INCREMENT BY %s START WITH %s CACHE %s%s%s%s', q.seqincrement, q.seqstart, q.seqcache,
+                                      CASE WHEN q.seqmin NOT IN (1, -32768, -2147483648, -9223372036854775808) THEN ' MINVALUE ' || q.seqmin END,
+                                      CASE WHEN q.seqmax NOT IN (-1, 32767, 2147483647, 9223372036854775807) THEN ' MAXVALUE ' || q.seqmax END,
+                                      CASE WHEN q.seqcycle THEN ' CYCLE' END)
+                        FROM pg_depend AS sd JOIN pg_sequence AS q ON q.seqrelid = sd.objid
+                        WHERE sd.classid = 'pg_class'::regclass AND sd.refclassid = 'pg_class'::regclass
+                          AND sd.refobjid = c.oid AND sd.refobjsubid = a.attnum AND sd.deptype IN ('a', 'i') LIMIT 1),
+                    'comment', col_description(c.oid, a.attnum),
+                    'statistics', a.attstattarget,
+                    'storage', CASE WHEN a.attstorage <> (SELECT ty.typstorage FROM pg_type AS ty WHERE ty.oid = a.atttypid)
+                                    THEN CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END END,
+                    'compression', CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END,
+                    'options', coalesce(to_jsonb(a.attoptions), '[]'),
                     'grants', coalesce((
                         SELECT jsonb_agg(jsonb_build_array(x.privilege_type,
                             CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END))
@@ -67,8 +99,14 @@ SELECT
             'indexes', coalesce((
                 SELECT jsonb_agg(jsonb_build_object(
                     'name', ic.relname,
-                    'definition', CASE WHEN c.relname = ANY ($3::text[]) THEN pg_get_indexdef(i.indexrelid) ELSE '' END,
+                    'definition', CASE WHEN c.oid IN (SELECT d.oid FROM defined AS d) THEN pg_get_indexdef(i.indexrelid) ELSE '' END,
                     'valid', i.indisvalid AND i.indisready,
+                    'unique', i.indisunique,
+                    'primary', i.indisprimary,
+                    'constraint', (SELECT k.conname FROM pg_constraint AS k
+                                   WHERE k.conindid = i.indexrelid AND k.conrelid = c.oid AND k.contype IN ('p', 'u', 'x')),
+                    'replica_identity', i.indisreplident,
+                    'clustered', i.indisclustered,
                     'columns', coalesce((
                         SELECT jsonb_agg(DISTINCT a.attname) FROM pg_depend AS d
                         JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (d.refobjid, d.refobjsubid)
@@ -76,11 +114,29 @@ SELECT
                         (SELECT jsonb_agg(a.attname) FROM pg_attribute AS a
                          WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey) AND a.attnum > 0), '[]')) ORDER BY ic.relname)
                 FROM pg_index AS i JOIN pg_class AS ic ON ic.oid = i.indexrelid WHERE i.indrelid = c.oid), '[]'),
-            'dependants', coalesce((
+            'constraints', coalesce((
                 SELECT jsonb_agg(jsonb_build_object(
+                    'name', k.conname,
+                    'kind', k.contype,
+                    'validated', k.convalidated,
+                    'columns', coalesce((SELECT jsonb_agg(a.attname ORDER BY array_position(k.conkey, a.attnum)) FROM pg_attribute AS a
+                                         WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)), '[]'),
+                    'parent', (SELECT jsonb_build_object('schema', pn.nspname, 'name', pc.relname)
+                               FROM pg_class AS pc JOIN pg_namespace AS pn ON pn.oid = pc.relnamespace WHERE pc.oid = k.confrelid),
+                    'parent_columns', coalesce((SELECT jsonb_agg(a.attname ORDER BY array_position(k.confkey, a.attnum)) FROM pg_attribute AS a
+                                         WHERE a.attrelid = k.confrelid AND a.attnum = ANY (k.confkey)), '[]'),
+                    'comment', obj_description(k.oid, 'pg_constraint'),
+                    'definition', CASE WHEN c.oid IN (SELECT d.oid FROM defined AS d) THEN pg_get_constraintdef(k.oid) ELSE '' END) ORDER BY k.conname)
+                FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'f', 'p', 'u', 'x')), '[]'),
+            'dependants', coalesce((
+                SELECT jsonb_agg(DISTINCT jsonb_build_object(
                     'column', a.attname,
+                    'kind', d.classid::regclass::text,
                     'what', replace(pg_describe_object(d.classid, d.objid, d.objsubid), 'rule _RETURN on ', ''),
-                    'goes_silently', d.deptype = 'a' AND d.classid <> 'pg_attrdef'::regclass,
+                    -- A constraint of the table itself goes with any of its columns.
+                    'goes_silently', (d.deptype = 'a' AND d.classid <> 'pg_attrdef'::regclass)
+                        OR (d.classid = 'pg_constraint'::regclass
+                            AND EXISTS (SELECT FROM pg_constraint AS own WHERE own.oid = d.objid AND own.conrelid = c.oid)),
                     'names_others', EXISTS (
                         SELECT FROM pg_depend AS o
                         WHERE (o.classid, o.objid, o.refobjid) = (d.classid, d.objid, d.refobjid) AND o.refobjsubid > 0
@@ -102,5 +158,5 @@ SELECT
                 FROM pg_trigger AS t
                 WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgname NOT LIKE ' pontoon%' AND t.tgname NOT LIKE '~pontoon%'), '[]')))
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND c.relname = ANY ($1::text[])
+        WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND (c.relname = ANY ($1::text[]) OR c.oid IN (SELECT d.oid FROM defined AS d))
           AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname <> $2::text), '[]') AS tables

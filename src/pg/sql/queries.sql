@@ -6,8 +6,10 @@ SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery(
        current_setting('server_version') AS version_text
 
 -- name: installed
--- Purpose: whether the ledger is there. $1 the ledger's meta table, quoted.
-SELECT to_regclass($1) IS NOT NULL AS value
+-- Purpose: whether the ledger is there. Read as a table: a lookup by name could answer from a cache that is older than
+-- another installer's COMMIT. $1 the ledger's schema.
+SELECT EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+               WHERE n.nspname = $1 AND c.relname = 'meta' AND c.relkind = 'r') AS value
 
 -- name: format
 -- Purpose: the format of the ledger's tables.
@@ -317,9 +319,11 @@ FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnu
 WHERE i.indrelid = to_regclass($1) AND i.indisprimary ORDER BY array_position(i.indkey::int2[], a.attnum)
 
 -- name: hidden_dependants
--- Purpose: what would stop a column from being dropped. $1 table, quoted, $2 column.
+-- Purpose: what would stop a column from being dropped. $1 table, quoted, $2 column, $3 whether constraints count.
 SELECT replace(pg_describe_object(d.classid, d.objid, d.objsubid), 'rule _RETURN on ', '') AS what
 FROM pg_depend AS d JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (d.refobjid, d.refobjsubid)
 WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = to_regclass($1) AND a.attname = $2 AND d.deptype = 'n'
+  AND NOT (d.classid = 'pg_constraint'::regclass AND (NOT $3 OR EXISTS (
+      SELECT FROM pg_constraint AS own WHERE own.oid = d.objid AND own.conrelid = d.refobjid)))
   AND NOT (d.classid = 'pg_trigger'::regclass AND EXISTS (
       SELECT FROM pg_trigger AS t WHERE t.oid = d.objid AND (t.tgname LIKE ' pontoon%' OR t.tgname LIKE '~pontoon%')))

@@ -1,0 +1,107 @@
+//! Shape: ALTER TABLE … ADD [CONSTRAINT name] FOREIGN KEY; REFERENCES behind a column that is added.
+//! Phases: contract: NOT VALID, then VALIDATE; expand if its columns are added by the file and nothing fills them.
+//! Locks: SHARE ROW EXCLUSIVE on both tables, catalog-only; SHARE UPDATE EXCLUSIVE while it is validated.
+//! Undo: DROP CONSTRAINT, ACCESS EXCLUSIVE on both tables.
+//! Limits: an UPDATE of the file cannot say how orphans come within it: correct them first.
+
+use std::ops::Range;
+
+use crate::decide::change::constraint::{becomes, learn, lock, name, phase, require};
+use crate::decide::change::names::Space;
+use crate::decide::change::supported;
+use crate::decide::draft::{Draft, Phase, step, validate};
+use crate::decide::plan::Step;
+use crate::model::problem::Problem;
+use crate::model::sql::{Name, NewConstraint};
+use crate::words::ident::{Ident, QualifiedName};
+use crate::words::lock_mode::LockMode;
+
+pub(crate) fn plan(
+    draft: &mut Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    constraint: &NewConstraint,
+    parent_name: &Name,
+    parent_columns: &[Ident],
+    full: bool,
+) -> Result<(), Problem> {
+    let parent = draft.existing(parent_name)?;
+    supported(draft, parent_name, &parent)?;
+    let phase = phase(draft, span, table, &constraint.columns)?;
+    let name = name(draft, span, table, constraint, "fkey", Space::Constraint)?;
+    draft.note(
+        span,
+        format!("ADD FOREIGN KEY {} on {} to {}", name.as_str(), table.plain(), parent.plain()),
+        becomes(phase),
+    );
+    let keys = keys(draft, &parent, parent_columns);
+    if phase == Phase::Contract && !constraint.not_valid && !full && keys.len() == constraint.columns.len() {
+        let title = format!("see that every row of {} has its row in {}", table.plain(), parent.plain());
+        let says = format!("rows of {} point at no row of {}", table.plain(), parent.plain());
+        draft.push(phase, require(table, title, orphan(table, &constraint.columns, &parent, &keys), says));
+    }
+    draft.push(phase, add(table, &parent, &name, &constraint.text));
+    if !constraint.not_valid {
+        draft.push(phase, validate(table, &name));
+    }
+    learn(draft, table, &name, "f", constraint);
+    Ok(())
+}
+
+/// The columns that are pointed at: those that are named, else the primary key.
+fn keys(draft: &Draft<'_>, parent: &QualifiedName, named: &[Ident]) -> Vec<Ident> {
+    if !named.is_empty() {
+        return named.to_vec();
+    }
+    let known = draft.catalog.table(parent);
+    let primary = known.and_then(|known| known.constraints.iter().find(|key| key.kind == "p"));
+    primary.map(|key| key.columns.clone()).unwrap_or_default()
+}
+
+/// True for a row that points at nothing.
+pub(crate) fn orphan(
+    table: &QualifiedName,
+    columns: &[Ident],
+    parent: &QualifiedName,
+    keys: &[Ident],
+) -> String {
+    let own = |column: &Ident| format!("{}.{column}", table.name);
+    let given: Vec<String> = columns.iter().map(|column| format!("{} IS NOT NULL", own(column))).collect();
+    let same: Vec<String> = columns
+        .iter()
+        .zip(keys)
+        .map(|(column, key)| format!("pontoon_parent.{key} = {}", own(column)))
+        .collect();
+    format!(
+        "{} AND NOT EXISTS (SELECT FROM {parent} AS pontoon_parent WHERE {})",
+        given.join(" AND "),
+        same.join(" AND ")
+    )
+}
+
+/// The constraint for new rows. Both tables' locks are taken first, always in the order of their names.
+pub(crate) fn add(table: &QualifiedName, parent: &QualifiedName, name: &Ident, text: &str) -> Step {
+    let lock_both = |mode: LockMode| {
+        let mut both = vec![table, parent];
+        both.sort();
+        both.dedup();
+        let tables: Vec<String> = both.iter().map(ToString::to_string).collect();
+        format!("LOCK TABLE {} IN {mode} MODE", tables.join(", "))
+    };
+    let mut locks = vec![lock(table, LockMode::ShareRowExclusive)];
+    if parent != table {
+        locks.push(lock(parent, LockMode::ShareRowExclusive));
+    }
+    step(
+        format!("check {} for new rows of {}", name.as_str(), table.plain()),
+        vec![
+            lock_both(LockMode::ShareRowExclusive),
+            format!("ALTER TABLE {table} ADD CONSTRAINT {name} {text} NOT VALID"),
+        ],
+        vec![
+            lock_both(LockMode::AccessExclusive),
+            format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"),
+        ],
+        locks,
+    )
+}

@@ -1,0 +1,139 @@
+//! Shape: ALTER TABLE … DROP CONSTRAINT.
+//! Phases: a check or a foreign key, expand; a key, contract, because old code may upsert on it.
+//! Locks: ACCESS EXCLUSIVE, catalog-only; on both tables for a foreign key.
+//! Undo: a check or a foreign key comes back NOT VALID and is validated; a key does not come back after contract.
+//! Limits: never CASCADE: foreign keys that point at a key are listed and must go first.
+
+use std::ops::Range;
+
+use crate::decide::change::add_foreign_key::orphan;
+use crate::decide::change::constraint::lock;
+use crate::decide::draft::{Draft, Phase, has_unproved, step, table_step, undo_only};
+use crate::decide::plan::Loss;
+use crate::model::catalog::Constraint;
+use crate::model::problem::Problem;
+use crate::words::ident::{Ident, QualifiedName};
+use crate::words::lock_mode::LockMode;
+
+pub(crate) fn plan(
+    draft: &mut Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    name: &Ident,
+    if_exists: bool,
+    cascade: bool,
+) -> Result<(), Problem> {
+    let what = format!("DROP CONSTRAINT {} of {}", name.as_str(), table.plain());
+    let known = draft.catalog.table(table).and_then(|known| known.constraint(name)).cloned();
+    let Some(known) = known else {
+        if if_exists {
+            draft.note(span, what, "nothing: there is no such constraint");
+            return Ok(());
+        }
+        let title = format!("`{}` has no constraint `{}`", table.plain(), name.as_str());
+        return Err(Problem::new("unknown-name", span.clone(), title, "dropped here"));
+    };
+    if cascade {
+        return Err(Problem::new(
+            "cascade",
+            span.clone(),
+            "CASCADE would take away what nobody named",
+            "this statement",
+        )
+        .help("take CASCADE out; what depends on the constraint is listed if there is anything"));
+    }
+    draft.table(table);
+    if ["c", "f"].contains(&known.kind.as_str()) {
+        draft.note(span, what, "expand: run it");
+        relax(draft, table, &known);
+    } else {
+        refuse_dependants(draft, span, table, &known)?;
+        draft.note(span, what, "contract: old code may upsert on it");
+        let sql = format!("ALTER TABLE {table} DROP CONSTRAINT {name}");
+        let title = format!("drop the key {} of {}", name.as_str(), table.plain());
+        draft.push_drop(table_step(table, title, vec![sql], Vec::new()));
+    }
+    let plain = format!("{}.{}", table.schema.as_str(), name.as_str());
+    draft.catalog.constraint_names.remove(&plain);
+    if let Some(known) = draft.catalog.table_mut(table) {
+        known.constraints.retain(|constraint| &constraint.name != name);
+    }
+    Ok(())
+}
+
+/// Backwards the second step comes first.
+fn relax(draft: &mut Draft<'_>, table: &QualifiedName, known: &Constraint) {
+    let name = &known.name;
+    if let Some(violates) = violates(table, known).filter(|_| known.validated) {
+        draft.losses.push(Loss {
+            what: format!("rows of {} that violate {}", table.plain(), name.as_str()),
+            count: format!("SELECT count(*) FROM {table} WHERE {violates}"),
+            blocks: true,
+        });
+    }
+    let definition = known.definition.trim_end_matches(" NOT VALID");
+    if known.validated {
+        draft.push(
+            Phase::Expand,
+            undo_only(
+                format!("keep what validates {} again", name.as_str()),
+                has_unproved(table, name),
+                vec![format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name}")],
+                lock(table, LockMode::ShareUpdateExclusive),
+            ),
+        );
+    }
+    let title = format!("drop {} of {}", name.as_str(), table.plain());
+    let mut both: Vec<&QualifiedName> = std::iter::once(table).chain(&known.parent).collect();
+    both.sort();
+    both.dedup();
+    let tables: Vec<String> = both.iter().map(ToString::to_string).collect();
+    let lock_both = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", tables.join(", "));
+    let locks = both.iter().map(|table| lock(table, LockMode::AccessExclusive)).collect();
+    let sql = vec![lock_both.clone(), format!("ALTER TABLE {table} DROP CONSTRAINT {name}")];
+    let undo = vec![lock_both, format!("ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID")];
+    draft.push(Phase::Expand, step(title, sql, undo, locks));
+    if known.comment.is_some() {
+        draft.warnings.push(format!("abort does not bring the comment on {} back", name.as_str()));
+    }
+}
+
+/// True for a row that the constraint would not allow.
+fn violates(table: &QualifiedName, known: &Constraint) -> Option<String> {
+    match &known.parent {
+        Some(parent) => Some(orphan(table, &known.columns, parent, &known.parent_columns)),
+        None => {
+            let check = known.definition.strip_prefix("CHECK ")?;
+            Some(format!("NOT ({})", check.trim_end_matches(" NOT VALID").trim_end_matches(" NO INHERIT")))
+        }
+    }
+}
+
+fn refuse_dependants(
+    draft: &Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    key: &Constraint,
+) -> Result<(), Problem> {
+    let pointing: Vec<String> = draft
+        .catalog
+        .tables
+        .iter()
+        .flat_map(|other| other.constraints.iter().map(move |constraint| (other, constraint)))
+        .filter(|(_, constraint)| {
+            constraint.parent.as_ref() == Some(table)
+                && constraint.parent_columns.len() == key.columns.len()
+                && constraint.parent_columns.iter().all(|column| key.columns.contains(column))
+        })
+        .map(|(other, constraint)| format!("{} of {}", constraint.name.as_str(), other.name.plain()))
+        .collect();
+    if pointing.is_empty() {
+        return Ok(());
+    }
+    let title = format!(
+        "`{}` cannot be dropped while foreign keys point at it: {}",
+        key.name.as_str(),
+        pointing.join(", ")
+    );
+    Err(Problem::new("dependants", span.clone(), title, "dropped here").help("drop those first"))
+}

@@ -1,0 +1,563 @@
+//! The swap of a column with one of another type, and of everything that hangs on it: indexes, keys, checks, foreign keys,
+//! default, sequence, comment. All of it is built beside the old one first; the swap itself only changes names.
+//!
+//! What undoes the swap is complete but for what needs a look at every row: NOT NULL, a primary key and foreign keys of the
+//! old column come back NOT VALID, or without their mark, and steps that only count backwards bring them to their end.
+
+use std::collections::BTreeMap;
+
+use crate::decide::change::add_foreign_key;
+use crate::decide::change::constraint::lock;
+use crate::decide::change::create_index::concurrent;
+use crate::decide::change::mapping::{hidden_name, new_name};
+use crate::decide::change::set_not_null::{check_name, prove};
+use crate::decide::draft::{
+    Draft, Retyped, TableDraft, has_constraint, has_unproved, step, table_step, undo_only, validate,
+};
+use crate::decide::plan::{SealedColumn, Step};
+use crate::model::catalog::{Catalog, Column, Constraint, Index, Table};
+use crate::model::sql::{Expression, rename_in_index};
+use crate::words::ident::{Ident, QualifiedName, literal};
+use crate::words::lock_mode::LockMode;
+
+/// What the swaps of one table add to the plan.
+#[derive(Default)]
+pub(crate) struct Parts {
+    /// Statements of the table's transaction in expand.
+    pub(crate) expand: Vec<String>,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) settle: Vec<Step>,
+    pub(crate) restrict: Vec<Step>,
+    /// Statements of the swap, each with the one that takes it back; either may be missing.
+    pub(crate) swap: Vec<(Option<String>, Option<String>)>,
+    pub(crate) hidden: Vec<SealedColumn>,
+}
+
+/// The names of one table's columns while both are there.
+struct Names<'a> {
+    version: String,
+    table: &'a QualifiedName,
+    columns: BTreeMap<Ident, Ident>,
+}
+
+impl Names<'_> {
+    fn touches<'b>(&self, mut columns: impl Iterator<Item = &'b Ident>) -> bool {
+        columns.any(|column| self.columns.contains_key(column))
+    }
+
+    /// A column's name beside the old one.
+    fn beside(&self, column: &Ident) -> Ident {
+        self.columns.get(column).cloned().unwrap_or_else(|| column.clone())
+    }
+
+    fn fresh(&self, name: &Ident) -> Ident {
+        new_name(&self.version, name)
+    }
+
+    fn hidden(&self, name: &Ident) -> Ident {
+        hidden_name(&self.version, name)
+    }
+
+    fn alter(&self, what: &str) -> String {
+        format!("ALTER TABLE {} {what}", self.table)
+    }
+
+    fn in_schema(&self, name: &Ident) -> QualifiedName {
+        QualifiedName::new(self.table.schema.clone(), name.clone())
+    }
+}
+
+fn names<'a>(draft: &Draft<'_>, work: &'a TableDraft) -> Names<'a> {
+    let version = draft.file.version.number().to_string();
+    let columns = work.retyped.iter().map(|r| (r.column.clone(), new_name(&version, &r.column))).collect();
+    Names { version, table: &work.name, columns }
+}
+
+pub(crate) fn parts(
+    draft: &Draft<'_>,
+    work: &TableDraft,
+    known: &Table,
+    tables: &[TableDraft],
+    before: &Catalog,
+) -> Parts {
+    let mut parts = Parts::default();
+    if work.retyped.is_empty() {
+        return parts;
+    }
+    let names = names(draft, work);
+    // Backwards this comes last: the old foreign keys, when the old columns have their names again.
+    let pointing: Vec<HandedOver<'_>> =
+        handed_over(draft, tables, before).into_iter().filter(|key| key.parent == &work.name).collect();
+    parts.swap.extend(pointing.iter().map(|key| (None, Some(key.old_back(&names.version, tables)))));
+    let indexes: Vec<&Index> =
+        known.indexes.iter().filter(|index| index.valid && names.touches(index.columns.iter())).collect();
+    for index in indexes.iter().filter(|index| index.primary) {
+        parts.keep_primary(&names, index);
+    }
+    for retyped in &work.retyped {
+        let Some(old) = known.column(&retyped.column) else { continue };
+        parts.add_column(&names, retyped, old);
+        if old.not_null {
+            parts.restrict.extend(back_to_not_null(&names, old));
+            parts.restrict.extend(prove(draft, &work.name, &names.fresh(&old.name)));
+        }
+    }
+    for index in &indexes {
+        let Some(tail) = rename_in_index(&index.definition, |column| names.beside(column)) else { continue };
+        let name = names.in_schema(&names.fresh(&index.name));
+        let build = concurrent(&work.name, &name, index.unique, &tail);
+        if index.unique { parts.restrict.push(build) } else { parts.settle.push(build) }
+    }
+    let checks: Vec<&Constraint> = known
+        .constraints
+        .iter()
+        .filter(|constraint| constraint.kind == "c" && names.touches(constraint.columns.iter()))
+        .collect();
+    for check in &checks {
+        parts.restrict.extend(new_check(&names, check));
+    }
+    parts.swap_columns(draft, &names, work, known, &indexes);
+    for check in checks {
+        let (fresh, hidden) = (names.fresh(&check.name), names.hidden(&check.name));
+        parts.swap_names(&names, "CONSTRAINT", &check.name, &fresh, &hidden);
+        parts.comment(&names, check);
+    }
+    for index in indexes {
+        parts.swap_index(&names, known, index);
+    }
+    // Backwards this comes first: the new foreign keys hold the new keys.
+    for key in &pointing {
+        let (child, name) = (key.child, &key.key.name);
+        parts.swap.push((None, Some(format!("ALTER TABLE {child} DROP CONSTRAINT IF EXISTS {name}"))));
+        parts.swap.push((None, Some(format!("LOCK TABLE {child} IN ACCESS EXCLUSIVE MODE"))));
+    }
+    parts
+}
+
+impl Parts {
+    fn push(&mut self, sql: String, undo: String) {
+        self.swap.push((Some(sql), Some(undo)));
+    }
+
+    /// A statement that nothing takes back.
+    fn one_way(&mut self, sql: String) {
+        self.swap.push((Some(sql), None));
+    }
+
+    /// A second unique index on the old columns, so that a reopen has its primary key without building one.
+    fn keep_primary(&mut self, names: &Names<'_>, index: &Index) {
+        let Some(tail) = rename_in_index(&index.definition, Clone::clone) else { return };
+        let hidden = names.hidden(&index.name);
+        self.restrict.push(concurrent(names.table, &names.in_schema(&hidden), true, &tail));
+        let key = index.constraint.as_ref().unwrap_or(&index.name);
+        let back = undo_only(
+            format!("keep what makes {} the primary key again", key.as_str()),
+            format!("NOT {}", has_constraint(names.table, key)),
+            vec![names.alter(&format!("ADD CONSTRAINT {key} PRIMARY KEY USING INDEX {hidden}"))],
+            lock(names.table, LockMode::AccessExclusive),
+        );
+        self.restrict.push(back);
+    }
+
+    fn add_column(&mut self, names: &Names<'_>, retyped: &Retyped, old: &Column) {
+        let fresh = names.fresh(&old.name);
+        let type_sql = &retyped.conversion.type_sql;
+        self.expand.push(names.alter(&format!("ADD COLUMN {fresh} {type_sql}{}", retyped.collation)));
+        for (privilege, role) in &old.grants {
+            self.expand.push(format!("GRANT {privilege} ({fresh}) ON {} TO {role}", names.table));
+        }
+        let mut set =
+            |what: String| self.expand.push(names.alter(&format!("ALTER COLUMN {fresh} SET {what}")));
+        if let Some(target) = old.statistics.filter(|target| *target >= 0) {
+            set(format!("STATISTICS {target}"));
+        }
+        if let Some(storage) = &old.storage {
+            set(format!("STORAGE {storage}"));
+        }
+        if let Some(compression) = &old.compression {
+            set(format!("COMPRESSION {compression}"));
+        }
+        if !old.options.is_empty() {
+            set(format!("({})", old.options.join(", ")));
+        }
+        self.columns.push(Column {
+            name: fresh,
+            type_sql: type_sql.clone(),
+            collation: retyped.collation.clone(),
+            not_null: false,
+            default: None,
+            identity: false,
+            ..old.clone()
+        });
+    }
+
+    /// NOT NULL, the names of the columns, their defaults and sequences.
+    fn swap_columns(
+        &mut self,
+        draft: &Draft<'_>,
+        names: &Names<'_>,
+        work: &TableDraft,
+        known: &Table,
+        indexes: &[&Index],
+    ) {
+        let olds: Vec<(&Retyped, &Column)> =
+            work.retyped.iter().filter_map(|r| known.column(&r.column).map(|old| (r, old))).collect();
+        for (_, old) in olds.iter().filter(|(_, old)| old.not_null) {
+            let fresh = names.fresh(&old.name);
+            // Two statements: in one, the check would go first and SET NOT NULL would have to scan.
+            self.push(
+                names.alter(&format!("ALTER COLUMN {fresh} SET NOT NULL")),
+                names.alter(&format!("ALTER COLUMN {fresh} DROP NOT NULL")),
+            );
+            self.one_way(names.alter(&format!("DROP CONSTRAINT {}", check_name(draft, &fresh))));
+        }
+        for key in indexes.iter().filter(|index| index.primary) {
+            let name = key.constraint.as_ref().unwrap_or(&key.name);
+            self.one_way(names.alter(&format!("DROP CONSTRAINT {name}")));
+        }
+        for (retyped, old) in &olds {
+            let (name, fresh, hidden) = (&old.name, names.fresh(&old.name), names.hidden(&old.name));
+            let rename = |from: &Ident, to: &Ident| names.alter(&format!("RENAME COLUMN {from} TO {to}"));
+            self.push(rename(name, &hidden), rename(&hidden, name));
+            self.push(rename(&fresh, name), rename(name, &fresh));
+            if old.identity {
+                self.swap_identity(names, retyped, old);
+            } else {
+                let set = |column: &Ident, default: &str| {
+                    names.alter(&format!("ALTER COLUMN {column} SET DEFAULT {default}"))
+                };
+                let drop = |column: &Ident| names.alter(&format!("ALTER COLUMN {column} DROP DEFAULT"));
+                self.swap_owner(names, retyped, old);
+                if let Some(default) = &old.default {
+                    self.push(drop(&hidden), set(&hidden, default));
+                }
+                if let Some(default) = &retyped.conversion.default {
+                    self.push(set(name, default), drop(name));
+                }
+            }
+            if old.not_null {
+                // What `down` cannot make must not fail new code.
+                let back = back_check(names, old);
+                self.push(
+                    names.alter(&format!("ALTER COLUMN {hidden} DROP NOT NULL")),
+                    names.alter(&format!("ADD CONSTRAINT {back} CHECK ({hidden} IS NOT NULL) NOT VALID")),
+                );
+            }
+            if let Some(comment) = &old.comment {
+                self.one_way(format!("COMMENT ON COLUMN {}.{name} IS {}", names.table, literal(comment)));
+            }
+            self.hidden.push(SealedColumn {
+                table: names.table.clone(),
+                column: name.clone(),
+                going: name.clone(),
+                hidden,
+                kept_current: false,
+                replaced: true,
+            });
+        }
+    }
+
+    /// A sequence that belongs to the column goes over to the new one, and counts in its type.
+    fn swap_owner(&mut self, names: &Names<'_>, retyped: &Retyped, old: &Column) {
+        let Some(sequence) = &old.sequence else { return };
+        let (name, hidden) = (&old.name, names.hidden(&old.name));
+        let new_type = &retyped.conversion.type_sql;
+        if counts(new_type) && counts(&old.type_sql) {
+            let count_as = |type_sql: &str| format!("ALTER SEQUENCE {sequence} AS {type_sql}");
+            self.push(count_as(new_type), count_as(&old.type_sql));
+        }
+        let own = |column: &Ident| format!("ALTER SEQUENCE {sequence} OWNED BY {}.{column}", names.table);
+        self.push(own(name), own(&hidden));
+    }
+
+    /// An identity cannot be handed over: its sequence is made again under its name, where it stood. Backwards the old
+    /// column, which is not NOT NULL yet, gets a plain default first; see [`back_to_not_null`].
+    fn swap_identity(&mut self, names: &Names<'_>, retyped: &Retyped, old: &Column) {
+        let Some(sequence) = &old.sequence else { return };
+        let (name, hidden) = (&old.name, names.hidden(&old.name));
+        let there = [
+            format!("ALTER SEQUENCE {sequence} AS {}", retyped.conversion.type_sql),
+            names.alter(&format!("ALTER COLUMN {hidden} DROP IDENTITY")),
+            identity(names, old, name, sequence),
+        ];
+        let back = [
+            names.alter(&format!("ALTER COLUMN {name} DROP IDENTITY")),
+            format!("CREATE SEQUENCE {sequence} AS {} {}", old.type_sql, options(old)),
+            names.alter(&format!(
+                "ALTER COLUMN {hidden} SET DEFAULT nextval({}::regclass)",
+                literal(&sequence.to_string())
+            )),
+        ];
+        self.push(keeping_count(sequence, &there), keeping_count(sequence, &back));
+    }
+
+    /// Old name away, new name in.
+    fn swap_names(&mut self, names: &Names<'_>, what: &str, name: &Ident, fresh: &Ident, hidden: &Ident) {
+        let rename = |from: &Ident, to: &Ident| match what {
+            "INDEX" => format!("ALTER INDEX {} RENAME TO {to}", names.in_schema(from)),
+            _ => names.alter(&format!("RENAME {what} {from} TO {to}")),
+        };
+        self.push(rename(name, hidden), rename(hidden, name));
+        self.push(rename(fresh, name), rename(name, fresh));
+    }
+
+    fn swap_index(&mut self, names: &Names<'_>, known: &Table, index: &Index) {
+        let (fresh, hidden) = (names.fresh(&index.name), names.hidden(&index.name));
+        let Some(key) = &index.constraint else {
+            self.swap_names(names, "INDEX", &index.name, &fresh, &hidden);
+            if index.clustered {
+                self.one_way(names.alter(&format!("CLUSTER ON {}", index.name)));
+            }
+            return;
+        };
+        let word = if index.primary { "PRIMARY KEY" } else { "UNIQUE" };
+        if !index.primary {
+            let rename = |from: &Ident, to: &Ident| names.alter(&format!("RENAME CONSTRAINT {from} TO {to}"));
+            self.push(rename(key, &hidden), rename(&hidden, key));
+        }
+        let constraint = known.constraint(key);
+        let timing = constraint
+            .and_then(|constraint| {
+                constraint.definition.find(" DEFERRABLE").map(|at| constraint.definition[at..].to_owned())
+            })
+            .unwrap_or_default();
+        self.push(
+            names.alter(&format!("ADD CONSTRAINT {key} {word} USING INDEX {fresh}{timing}")),
+            names.alter(&format!("DROP CONSTRAINT {key}")),
+        );
+        if index.clustered {
+            self.one_way(names.alter(&format!("CLUSTER ON {key}")));
+        }
+        if let Some(constraint) = constraint {
+            self.comment(names, constraint);
+        }
+    }
+
+    fn comment(&mut self, names: &Names<'_>, constraint: &Constraint) {
+        if let Some(comment) = &constraint.comment {
+            let name = &constraint.name;
+            self.one_way(format!("COMMENT ON CONSTRAINT {name} ON {} IS {}", names.table, literal(comment)));
+        }
+    }
+}
+
+/// Whether a sequence can count in the type.
+fn counts(type_sql: &str) -> bool {
+    ["smallint", "integer", "bigint"].contains(&type_sql)
+}
+
+fn options(old: &Column) -> &str {
+    old.sequence_options.as_deref().unwrap_or_default()
+}
+
+fn identity(names: &Names<'_>, old: &Column, column: &Ident, sequence: &QualifiedName) -> String {
+    let when = if old.identity_kind == "a" { "ALWAYS" } else { "BY DEFAULT" };
+    names.alter(&format!(
+        "ALTER COLUMN {column} ADD GENERATED {when} AS IDENTITY (SEQUENCE NAME {sequence} {})",
+        options(old)
+    ))
+}
+
+/// Statements that drop a sequence and make it again, which then goes on where it stood.
+fn keeping_count(sequence: &QualifiedName, statements: &[String]) -> String {
+    let body: String = statements.iter().map(|statement| format!("  {statement};\n")).collect();
+    format!(
+        "DO $pontoon$\nDECLARE\n  stood bigint;\n  called boolean;\nBEGIN\n  \
+         SELECT s.last_value, s.is_called INTO stood, called FROM {sequence} AS s;\n{body}  \
+         PERFORM setval({}, stood, called);\nEND\n$pontoon$",
+        literal(&sequence.to_string())
+    )
+}
+
+fn back_check(names: &Names<'_>, old: &Column) -> Ident {
+    Ident::derived(&["_pontoon", &names.version, "back", old.name.as_str()])
+}
+
+/// Backwards: the check that the swap's undo left is validated, proves NOT NULL, and goes; then the identity.
+fn back_to_not_null(names: &Names<'_>, old: &Column) -> [Step; 2] {
+    let (name, check) = (&old.name, back_check(names, old));
+    let mut undo = vec![
+        format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", names.table),
+        names.alter(&format!("ALTER COLUMN {name} SET NOT NULL")),
+        names.alter(&format!("DROP CONSTRAINT {check}")),
+    ];
+    if let Some(sequence) = old.sequence.as_ref().filter(|_| old.identity) {
+        undo.push(keeping_count(
+            sequence,
+            &[
+                names.alter(&format!("ALTER COLUMN {name} DROP DEFAULT")),
+                format!("DROP SEQUENCE {sequence}"),
+                identity(names, old, name, sequence),
+            ],
+        ));
+    }
+    let place = format!("{}.{}", names.table.plain(), name.as_str());
+    let not_null = undo_only(
+        format!("keep what brings NOT NULL of {place} back"),
+        has_constraint(names.table, &check),
+        undo,
+        lock(names.table, LockMode::AccessExclusive),
+    );
+    let proof = undo_only(
+        format!("keep what proves NOT NULL of {place}"),
+        has_unproved(names.table, &check),
+        vec![names.alter(&format!("VALIDATE CONSTRAINT {check}"))],
+        lock(names.table, LockMode::ShareUpdateExclusive),
+    );
+    [not_null, proof]
+}
+
+/// The check on the new columns, as the server itself would write it after a plain ALTER TYPE.
+fn new_check(names: &Names<'_>, check: &Constraint) -> Vec<Step> {
+    let definition = check.definition.trim_end_matches(" NOT VALID");
+    let (definition, inherit) = match definition.strip_suffix(" NO INHERIT") {
+        Some(definition) => (definition, " NO INHERIT"),
+        None => (definition, ""),
+    };
+    let text = definition.strip_prefix("CHECK ").unwrap_or(definition);
+    let Ok(expression) = Expression::parse(text, 0) else { return Vec::new() };
+    let text = expression.replaced(|column| names.beside(column).to_string());
+    let name = names.fresh(&check.name);
+    let add = table_step(
+        names.table,
+        format!("check {} for new rows of {}", name.as_str(), names.table.plain()),
+        vec![names.alter(&format!("ADD CONSTRAINT {name} CHECK {text}{inherit} NOT VALID"))],
+        vec![names.alter(&format!("DROP CONSTRAINT IF EXISTS {name}"))],
+    );
+    let mut steps = vec![add];
+    if check.validated {
+        steps.push(validate(names.table, &name));
+    }
+    steps
+}
+
+/// A foreign key with a column on either side that is swapped.
+pub(crate) struct HandedOver<'a> {
+    child: &'a QualifiedName,
+    parent: &'a QualifiedName,
+    key: &'a Constraint,
+    /// The columns of the new key, on both sides.
+    own: Vec<Ident>,
+    theirs: Vec<Ident>,
+}
+
+fn handed_over<'a>(draft: &Draft<'_>, tables: &[TableDraft], before: &'a Catalog) -> Vec<HandedOver<'a>> {
+    let version = draft.file.version.number().to_string();
+    let beside = |table: &QualifiedName, column: &Ident| {
+        let swapped =
+            tables.iter().any(|work| &work.name == table && work.retyped.iter().any(|r| &r.column == column));
+        if swapped { new_name(&version, column) } else { column.clone() }
+    };
+    let mut keys = Vec::new();
+    for child in &before.tables {
+        for key in &child.constraints {
+            let Some(parent) = &key.parent else { continue };
+            let own: Vec<Ident> = key.columns.iter().map(|column| beside(&child.name, column)).collect();
+            let theirs: Vec<Ident> = key.parent_columns.iter().map(|column| beside(parent, column)).collect();
+            if own != key.columns || theirs != key.parent_columns {
+                keys.push(HandedOver { child: &child.name, parent, key, own, theirs });
+            }
+        }
+    }
+    keys
+}
+
+/// Steps that hand foreign keys over: the new ones are built beside the old ones and validated; just before the swaps the
+/// old ones go and the new ones take their names.
+pub(crate) fn foreign_keys(
+    draft: &Draft<'_>,
+    tables: &[TableDraft],
+    before: &Catalog,
+) -> (Vec<Step>, Vec<Step>) {
+    let version = draft.file.version.number().to_string();
+    let (mut restrict, mut seal) = (Vec::new(), Vec::new());
+    for handed in handed_over(draft, tables, before) {
+        let (child, name) = (handed.child, &handed.key.name);
+        let fresh = new_name(&version, name);
+        if handed.key.validated {
+            restrict.push(undo_only(
+                format!("keep what validates {} again", name.as_str()),
+                has_unproved(child, name),
+                vec![format!("ALTER TABLE {child} VALIDATE CONSTRAINT {name}")],
+                lock(child, LockMode::ShareUpdateExclusive),
+            ));
+        }
+        let text = handed.definition(&handed.own, &handed.theirs);
+        restrict.push(add_foreign_key::add(child, handed.parent, &fresh, &text));
+        if handed.key.validated {
+            restrict.push(validate(child, &fresh));
+        }
+        seal.push(handed.hand_over(&fresh));
+    }
+    (restrict, seal)
+}
+
+impl HandedOver<'_> {
+    /// The key's own definition, over other columns.
+    fn definition(&self, own: &[Ident], theirs: &[Ident]) -> String {
+        let list = |columns: &[Ident]| columns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        // `FOREIGN KEY (…) REFERENCES parent(…) rest`
+        let definition = self.key.definition.trim_end_matches(" NOT VALID");
+        let rest = definition.rsplit_once(" REFERENCES ").map_or("", |(_, rest)| rest);
+        let rest = closing(rest).map_or("", |at| &rest[at..]);
+        format!("FOREIGN KEY ({}) REFERENCES {} ({}){rest}", list(own), self.parent, list(theirs))
+    }
+
+    fn hand_over(&self, fresh: &Ident) -> Step {
+        let (child, name) = (self.child, &self.key.name);
+        let mut both = vec![child, self.parent];
+        both.sort();
+        both.dedup();
+        let tables: Vec<String> = both.iter().map(ToString::to_string).collect();
+        let lock_both = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", tables.join(", "));
+        let mut sql = vec![
+            lock_both.clone(),
+            format!("ALTER TABLE {child} DROP CONSTRAINT {name}"),
+            format!("ALTER TABLE {child} RENAME CONSTRAINT {fresh} TO {name}"),
+        ];
+        if let Some(comment) = &self.key.comment {
+            sql.push(format!("COMMENT ON CONSTRAINT {name} ON {child} IS {}", literal(comment)));
+        }
+        let old = self.definition(&self.key.columns, &self.key.parent_columns);
+        // The parent's own way back may have brought it already.
+        let undo = vec![
+            lock_both,
+            format!("ALTER TABLE {child} DROP CONSTRAINT IF EXISTS {name}"),
+            format!("ALTER TABLE {child} ADD CONSTRAINT {name} {old} NOT VALID"),
+        ];
+        let title = format!("hand {} of {} over to the new columns", name.as_str(), child.plain());
+        step(title, sql, undo, both.iter().map(|table| lock(table, LockMode::AccessExclusive)).collect())
+    }
+
+    /// The old key, at the end of the parent's way back. A child that was swapped before its parent still is.
+    fn old_back(&self, version: &str, tables: &[TableDraft]) -> String {
+        let place = |table: &QualifiedName| tables.iter().position(|work| &work.name == table);
+        let child = tables.iter().find(|work| &work.name == self.child);
+        let still = place(self.child) < place(self.parent);
+        let own: Vec<Ident> = self
+            .key
+            .columns
+            .iter()
+            .map(|column| {
+                let swapped = child.is_some_and(|work| work.retyped.iter().any(|r| &r.column == column));
+                if still && swapped { hidden_name(version, column) } else { column.clone() }
+            })
+            .collect();
+        let old = self.definition(&own, &self.key.parent_columns);
+        format!("ALTER TABLE {} ADD CONSTRAINT {} {old} NOT VALID", self.child, self.key.name)
+    }
+}
+
+/// The place behind the parenthesis that closes the first one; names in quotes may hold any.
+fn closing(text: &str) -> Option<usize> {
+    let (mut quoted, mut open) = (false, false);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '"' => quoted = !quoted,
+            '(' if !quoted => open = true,
+            ')' if !quoted && open => return Some(at + 1),
+            _ => {}
+        }
+    }
+    None
+}

@@ -1,0 +1,41 @@
+//! Shape: OWNER TO, SET or RESET of storage parameters, SET STATISTICS, STORAGE, COMPRESSION, REPLICA IDENTITY, CLUSTER ON.
+//! Phases: expand: no query sees it.
+//! Locks: SHARE UPDATE EXCLUSIVE, or ACCESS EXCLUSIVE for the length of a catalog change.
+//! Undo: none.
+//! Limits: abort leaves it in place, and the plan says so.
+
+use std::ops::Range;
+
+use crate::decide::change::constraint::lock;
+use crate::decide::draft::{Draft, Phase, step};
+use crate::model::problem::Problem;
+use crate::words::ident::{Ident, QualifiedName};
+use crate::words::lock_mode::LockMode;
+
+pub(crate) fn plan(
+    draft: &mut Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    text: &str,
+    column: Option<&Ident>,
+    exclusive: bool,
+) -> Result<(), Problem> {
+    if let Some(column) = column
+        && draft.catalog.table(table).is_some_and(|known| known.column(column).is_none())
+    {
+        let title = format!("`{}` has no column `{}`", table.plain(), column.as_str());
+        return Err(Problem::new("unknown-name", span.clone(), title, "named here"));
+    }
+    draft.note(span, format!("{text} on {}", table.plain()), "expand: run it; no query sees it");
+    if column.is_none_or(|column| draft.added(table, column).is_none()) {
+        draft.warnings.push(format!("abort leaves this in place: ALTER TABLE {} {text}", table.plain()));
+    }
+    draft.table(table);
+    let mode = if exclusive { LockMode::AccessExclusive } else { LockMode::ShareUpdateExclusive };
+    let sql = vec![format!("LOCK TABLE {table} IN {mode} MODE"), format!("ALTER TABLE {table} {text}")];
+    draft.push(
+        Phase::Expand,
+        step(format!("{text} on {}", table.plain()), sql, Vec::new(), vec![lock(table, mode)]),
+    );
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! What changes touch: statements that would run in another order than they were written, and columns that an earlier
+//! migration is still moving.
+
+use std::ops::Range;
+
+use super::{Draft, Moving, Phase, Role, Touch};
+use crate::model::problem::Problem;
+use crate::model::sql::Statement;
+use crate::words::ident::{Ident, QualifiedName};
+
+/// What one change touches, to find statements that would run in another order than they were written.
+pub(super) struct Claim {
+    pub(super) phase: Phase,
+    touch: Touch,
+    span: Range<usize>,
+    pub(super) table: QualifiedName,
+    pub(super) column: Ident,
+}
+
+impl Draft<'_> {
+    /// Records that a change touches a column in a phase. A later statement must not run in an earlier phase than
+    /// one it shares a name with, and nobody touches what another migration is still moving.
+    pub(crate) fn claim(
+        &mut self,
+        phase: Phase,
+        touch: Touch,
+        span: &Range<usize>,
+        table: &QualifiedName,
+        column: &Ident,
+    ) -> Result<(), Problem> {
+        let in_the_way = |role: Role| match (touch, role) {
+            (Touch::Index, Role::Leaves)
+            | (Touch::Read, Role::Leaves | Role::Computed)
+            | (Touch::Change, _) => true,
+            (Touch::Index, Role::Computed | Role::Read) | (Touch::Read, Role::Read) => false,
+        };
+        let other = self
+            .moving
+            .iter()
+            .find(|moving| &moving.table == table && &moving.column == column && in_the_way(moving.role));
+        if let Some(other) = other {
+            return Err(in_flight(span, other));
+        }
+        // Two changes of one name in contract would meet each other's names: drop and rename to it, rename twice.
+        // Two that leave the column as it is depend on each other by nothing, and a constraint may come after the data.
+        let clash = self.claims.iter().find(|claim| {
+            let twice = phase == Phase::Contract && claim.phase == Phase::Contract && touch == Touch::Change;
+            let data = claim.touch == Touch::Read && phase == Phase::Backfill;
+            let changes = (touch == Touch::Change || claim.touch == Touch::Change) && !data;
+            (changes && claim.phase > phase || twice) && &claim.table == table && &claim.column == column
+        });
+        if let Some(clash) = clash {
+            return Err(out_of_order(span, &clash.span));
+        }
+        let (span, table, column) = (span.clone(), table.clone(), column.clone());
+        self.claims.push(Claim { phase, touch, span, table, column });
+        Ok(())
+    }
+
+    /// Columns of a table that contract is to constrain: nobody may change them until then.
+    pub(super) fn held<'a>(&'a self, table: &'a QualifiedName) -> impl Iterator<Item = &'a Ident> {
+        let constrains = |claim: &&Claim| claim.phase == Phase::Contract && claim.touch == Touch::Read;
+        self.claims
+            .iter()
+            .filter(constrains)
+            .filter(move |claim| &claim.table == table)
+            .map(|claim| &claim.column)
+    }
+
+    /// The same for a statement that is run as written: it is held against the names in its text.
+    pub(super) fn claim_words(&self, statement: &Statement) -> Result<(), Problem> {
+        // `SELECT *` names every column.
+        let star = statement.text.contains('*');
+        let names = |table: &QualifiedName, column: &Ident| {
+            statement.words.contains(table.name.as_str())
+                && (star || statement.words.contains(column.as_str()))
+        };
+        let leaves = |moving: &&Moving| moving.role == Role::Leaves && names(&moving.table, &moving.column);
+        if let Some(other) = self.moving.iter().find(leaves) {
+            return Err(in_flight(&statement.span, other));
+        }
+        let clash = self
+            .claims
+            .iter()
+            .find(|claim| claim.phase > Phase::Backfill && names(&claim.table, &claim.column));
+        clash.map_or(Ok(()), |clash| Err(out_of_order(&statement.span, &clash.span)))
+    }
+}
+
+fn in_flight(span: &Range<usize>, other: &Moving) -> Problem {
+    let version = other.version;
+    let title =
+        format!("migration {version} is still moving `{}.{}`", other.table.plain(), other.column.as_str());
+    Problem::new("in-flight", span.clone(), title, "this would change it under its feet")
+        .help(format!("contract it first: `migrate contract {version}`"))
+}
+
+fn out_of_order(later: &Range<usize>, earlier: &Range<usize>) -> Problem {
+    Problem::new(
+        "order",
+        later.clone(),
+        "this statement would run in an earlier phase than one it depends on",
+        "this would run first",
+    )
+    .and(earlier.clone(), "this runs in a later phase")
+    .help("split the file: what stands below the second mark goes into a migration of its own")
+}

@@ -1,0 +1,131 @@
+//! Puts the parts of a draft in order: the plan, and the catalog as it is after the plan's expand.
+
+use std::collections::BTreeSet;
+
+use super::steps::analyze;
+use super::{Draft, Moving, Placed, Role};
+use crate::decide::change;
+use crate::decide::plan::{FORMAT, Job, Plan, Step};
+use crate::model::catalog::Catalog;
+use crate::model::problem::Problem;
+use crate::words::ident::QualifiedName;
+
+impl Draft<'_> {
+    /// Puts everything in order.
+    pub(super) fn finish(mut self, before: &Catalog) -> Result<(Plan, Catalog, Vec<Moving>), Problem> {
+        let version = self.file.version;
+        let (mut seal, mut drop, mut jobs, mut sealed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut added = Vec::new();
+        let (mut after, mut moving) = (before.clone(), Vec::new());
+        let mut count = 0;
+        let tables = std::mem::take(&mut self.tables);
+        for table in &tables {
+            let parts = change::table::assemble(&mut self, table, &tables, before, &mut count)?;
+            // What stands between the table's first and last statement and speaks of the table needs its columns.
+            for placed in
+                self.expand.iter_mut().filter(|placed| placed.words.contains(table.name.name.as_str()))
+            {
+                if placed.at >= table.first {
+                    placed.at = placed.at.max(table.position + 1);
+                }
+            }
+            if let Some(step) = parts.expand {
+                self.expand.push(Placed { at: table.position, words: BTreeSet::new(), step });
+            }
+            self.settle.extend(parts.settle);
+            self.restrict.extend(parts.restrict);
+            seal.extend(parts.seal);
+            drop.extend(parts.drop);
+            jobs.extend(parts.job);
+            sealed.extend(parts.sealed);
+            let held = self.held(&table.name).map(|column| (column.clone(), Role::Read));
+            let all: Vec<_> = parts.moving.into_iter().chain(held).collect();
+            moving.extend(all.into_iter().map(|(column, role)| Moving {
+                version,
+                table: table.name.clone(),
+                column,
+                role,
+            }));
+            added.extend(
+                parts.columns.iter().map(|column| format!("{}.{}", table.name.plain(), column.name.as_str())),
+            );
+            if let Some(model) = after.table_mut(&table.name) {
+                model.columns.extend(parts.columns);
+            }
+        }
+        for table in self.catalog.tables.iter().filter(|table| self.created.contains(&table.name)) {
+            after.tables.push(table.clone());
+        }
+        after.relations.extend(
+            self.catalog
+                .relations
+                .iter()
+                .filter(|r| !before.relations.iter().any(|b| b.name == r.name))
+                .cloned(),
+        );
+        after.objects.extend(self.catalog.objects.iter().cloned());
+        if !jobs.is_empty() {
+            for job in &jobs {
+                let job: &Job = job;
+                self.settle.push(analyze(&job.table));
+            }
+        }
+        let (new_keys, handed_over) = change::retype::foreign_keys(&self, &tables, before);
+        self.restrict.extend(new_keys);
+        seal.splice(0..0, handed_over);
+        seal.extend(std::mem::take(&mut self.seal));
+        drop.extend(std::mem::take(&mut self.drop));
+        drop.extend(std::mem::take(&mut self.as_written_contract));
+        self.expand.sort_by_key(|placed| placed.at);
+        let expand = self.expand.into_iter().map(|placed| placed.step).collect();
+        let mut adds: Vec<String> = self.created.iter().map(QualifiedName::plain).collect();
+        let objects = self.catalog.objects.difference(&before.objects);
+        adds.extend(objects.filter_map(|object| object.split_once(':')).map(|(_, name)| name.to_owned()));
+        let uses = self
+            .claims
+            .iter()
+            .map(|claim| format!("{}.{}", claim.table.plain(), claim.column.as_str()))
+            .collect();
+        let mentions = std::mem::take(&mut self.mentions);
+        adds.extend(added);
+        let mut touches: Vec<_> =
+            moving.iter().map(|moving| (moving.table.plain(), moving.column.clone())).collect();
+        let mut seen = BTreeSet::new();
+        touches.retain(|touched| seen.insert(touched.clone()));
+        let names: Vec<QualifiedName> = tables.iter().map(|table| table.name.clone()).collect();
+        let plan = Plan {
+            format: FORMAT,
+            version,
+            name: self.file.name.clone(),
+            checksum: self.file.checksum.clone(),
+            search_path: self.settings.search_path.clone(),
+            serve_expanded: self.file.options.serve_expanded,
+            soak_seconds: self.file.options.soak.map(|soak| soak.as_secs()),
+            changes: self.changes,
+            warnings: self.warnings,
+            before: before.shape(&names),
+            tables: names,
+            touches,
+            adds,
+            uses,
+            mentions,
+            expand: numbered("expand", expand),
+            jobs,
+            settle: numbered("settle", self.settle),
+            restrict: numbered("restrict", self.restrict),
+            seal: numbered("seal", seal),
+            drop: numbered("drop", drop),
+            sealed,
+            losses: self.losses,
+        };
+        Ok((plan, after, moving))
+    }
+}
+
+fn numbered(phase: &str, steps: Vec<Step>) -> Vec<Step> {
+    steps
+        .into_iter()
+        .enumerate()
+        .map(|(at, step)| Step { id: format!("{phase}-{}", at + 1), ..step })
+        .collect()
+}

@@ -1,0 +1,376 @@
+//! From the statements of a file to a plan: each kind of change adds its part to the draft, the draft orders the parts
+//! into phases and steps.
+
+mod claims;
+mod finish;
+mod steps;
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use claims::Claim;
+pub(crate) use steps::{has_constraint, has_unproved, install, step, table_step, undo_only, validate};
+
+use crate::decide::change;
+use crate::decide::plan::{ChangeLine, Loss, Mode, Plan, Step, TableLock};
+use crate::decide::sync::Repair;
+use crate::model::catalog::{Catalog, Conversion};
+use crate::model::migration::MigrationFile;
+use crate::model::problem::{Problem, Problems};
+use crate::model::sql::{Expression, Name, NewColumn, Statement, StatementKind};
+use crate::words::ident::{Ident, QualifiedName};
+use crate::words::lock_mode::LockMode;
+use crate::words::version::Version;
+
+/// What the planner is told besides the file and the catalog.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The schema of the ledger.
+    pub(crate) ledger: Ident,
+    pub(crate) search_path: Vec<Ident>,
+}
+
+/// A column that an earlier migration, expanded and not yet contracted, is still moving.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Moving {
+    pub(crate) version: Version,
+    pub(crate) table: QualifiedName,
+    pub(crate) column: Ident,
+    pub(crate) role: Role,
+}
+
+/// What a migration in flight does with a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It goes away or changes its name.
+    Leaves,
+    /// It is computed by sync triggers.
+    Computed,
+    /// It is only read.
+    Read,
+}
+
+/// What a change does with a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Touch {
+    /// Builds an index on it.
+    Index,
+    /// Computes another column from it.
+    Read,
+    /// Adds, fills, renames or drops it.
+    Change,
+}
+
+/// The phase a change ends in, in the order the phases run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Expand,
+    Backfill,
+    Contract,
+}
+
+/// A plan in the making.
+pub(crate) struct Draft<'a> {
+    pub(crate) file: &'a MigrationFile,
+    pub(crate) settings: &'a Settings,
+    /// The catalog as the file sees it at this line.
+    pub(crate) catalog: Catalog,
+    moving: &'a [Moving],
+    changes: Vec<ChangeLine>,
+    pub(crate) warnings: Vec<String>,
+    /// Tables that the file itself creates.
+    pub(crate) created: BTreeSet<QualifiedName>,
+    expand: Vec<Placed>,
+    pub(crate) tables: Vec<TableDraft>,
+    settle: Vec<Step>,
+    restrict: Vec<Step>,
+    /// Reversible steps of contract that belong to no table's seal.
+    seal: Vec<Step>,
+    /// Irreversible steps of contract that belong to no table's drop.
+    drop: Vec<Step>,
+    as_written_contract: Vec<Step>,
+    pub(crate) losses: Vec<Loss>,
+    claims: Vec<Claim>,
+    /// Identifiers in statements that run as written.
+    mentions: BTreeSet<String>,
+    at: usize,
+}
+
+/// A step of expand with the statement it stands for and the names it mentions.
+struct Placed {
+    at: usize,
+    words: BTreeSet<String>,
+    step: Step,
+}
+
+/// Everything that happens to one existing table.
+pub(crate) struct TableDraft {
+    pub(crate) name: QualifiedName,
+    /// The first statement on the table, and the last, after which its transaction runs.
+    first: usize,
+    position: usize,
+    pub(crate) added: Vec<Added>,
+    pub(crate) dropped: Vec<Dropped>,
+    pub(crate) renamed: Vec<Renamed>,
+    /// Columns that get another type by a swap.
+    pub(crate) retyped: Vec<Retyped>,
+    /// Columns that were there and become NOT NULL.
+    pub(crate) not_null: Vec<Ident>,
+    /// UPDATEs that bring existing columns within a rule.
+    pub(crate) repairs: Vec<Repair>,
+    /// Statements of its transaction in expand, each with the one that takes it back.
+    pub(crate) expand: Vec<(String, String)>,
+    /// The same for its seal.
+    pub(crate) seal: Vec<(String, String)>,
+}
+
+/// A column that the file adds.
+pub(crate) struct Added {
+    pub(crate) column: NewColumn,
+    pub(crate) span: Range<usize>,
+    /// What an UPDATE of the file computes for it.
+    pub(crate) filled: Option<Filled>,
+    /// Whether the default came after ADD COLUMN, so that rows which exist do not get it.
+    pub(crate) default_later: bool,
+}
+
+/// The value that the UPDATEs of a file give a column, in terms of columns that exist before the file.
+#[derive(Clone)]
+pub(crate) struct Filled {
+    pub(crate) expression: String,
+    pub(crate) reads: BTreeSet<Ident>,
+    pub(crate) may_raise: bool,
+    /// A fill (given once where null) rather than a mapping; with the WHERE that limits it.
+    pub(crate) fill: Option<Option<String>>,
+}
+
+/// A column that the file drops.
+pub(crate) struct Dropped {
+    pub(crate) column: Ident,
+    pub(crate) down: Option<Expression>,
+    pub(crate) span: Range<usize>,
+}
+
+/// A column that the file renames.
+pub(crate) struct Renamed {
+    pub(crate) from: Ident,
+    pub(crate) to: Ident,
+}
+
+/// A column whose type changes by a swap with a hidden one.
+pub(crate) struct Retyped {
+    pub(crate) column: Ident,
+    /// ` COLLATE …` of the new type, or nothing.
+    pub(crate) collation: String,
+    /// What makes the new value.
+    pub(crate) up: String,
+    pub(crate) reads: BTreeSet<Ident>,
+    /// What makes the old value, in terms of the column; the server's own cast if the author says nothing.
+    pub(crate) down: Option<Expression>,
+    /// Whether `up` fails for no value.
+    pub(crate) is_safe: bool,
+    pub(crate) conversion: Conversion,
+}
+
+/// Compiles a file into a plan. Gives the catalog as it is after the plan's expand, for the file that comes next.
+///
+/// # Errors
+/// Every statement that is not supported, would run in another order than written, or does not fit the catalog.
+pub(crate) fn compile(
+    file: &MigrationFile,
+    catalog: &Catalog,
+    moving: &[Moving],
+    settings: &Settings,
+) -> Result<(Plan, Catalog, Vec<Moving>), Problems> {
+    let mut draft = Draft {
+        file,
+        settings,
+        catalog: catalog.clone(),
+        moving,
+        changes: Vec::new(),
+        warnings: Vec::new(),
+        created: BTreeSet::new(),
+        expand: Vec::new(),
+        tables: Vec::new(),
+        settle: Vec::new(),
+        restrict: Vec::new(),
+        seal: Vec::new(),
+        drop: Vec::new(),
+        as_written_contract: Vec::new(),
+        losses: Vec::new(),
+        claims: Vec::new(),
+        mentions: BTreeSet::new(),
+        at: 0,
+    };
+    let mut problems = Vec::new();
+    for (at, statement) in file.statements.iter().enumerate() {
+        draft.at = at;
+        if let Err(found) = change::plan(&mut draft, statement) {
+            problems.extend(found);
+        }
+    }
+    if problems.is_empty() {
+        match draft.finish(catalog) {
+            Ok(done) => return Ok(done),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    Err(Problems { source_file: file.source.clone(), problems })
+}
+
+impl Draft<'_> {
+    /// Resolves a name that must exist.
+    pub(crate) fn existing(&self, name: &Name) -> Result<QualifiedName, Problem> {
+        self.catalog.resolve(name, &self.settings.search_path).ok_or_else(|| {
+            let path: Vec<&str> = self.settings.search_path.iter().map(Ident::as_str).collect();
+            Problem::new(
+                "unknown-name",
+                name.span.clone(),
+                format!("there is no table `{}`", name.name.as_str()),
+                "here",
+            )
+            .help(format!(
+                "names without a schema are looked up in: {} (setting `search_path`)",
+                path.join(", ")
+            ))
+        })
+    }
+
+    /// The full name of an object that the file creates.
+    pub(crate) fn new_name(&self, name: &Name) -> QualifiedName {
+        let first = || self.settings.search_path.first().cloned().unwrap_or_else(|| Ident::new("public"));
+        QualifiedName::new(name.schema.clone().unwrap_or_else(first), name.name.clone())
+    }
+
+    /// Records what becomes of a change.
+    pub(crate) fn note(&mut self, span: &Range<usize>, what: impl Into<String>, becomes: impl Into<String>) {
+        let line = self.file.source.line(span.start);
+        self.changes.push(ChangeLine { line, what: what.into(), becomes: becomes.into() });
+    }
+
+    /// Runs a statement as written in expand.
+    pub(crate) fn run_in_expand(
+        &mut self,
+        statement: &Statement,
+        title: String,
+        undo: Vec<String>,
+        mut locks: Vec<TableLock>,
+    ) -> Result<(), Problem> {
+        self.claim_words(statement)?;
+        // The triggers of a foreign key are made on both tables.
+        for name in &statement.references {
+            let Some(table) = self.catalog.resolve(name, &self.settings.search_path) else { continue };
+            if !self.created.contains(&table) {
+                locks.push(TableLock { table, mode: LockMode::ShareRowExclusive });
+            }
+        }
+        let step = Step {
+            id: String::new(),
+            title,
+            mode: Mode::Transaction,
+            sql: vec![statement.text.clone()],
+            undo,
+            undo_when: None,
+            locks,
+            scans: false,
+        };
+        self.expand.push(Placed { at: self.at, words: statement.words.clone(), step });
+        self.mentions.extend(statement.words.iter().cloned());
+        Ok(())
+    }
+
+    /// Runs a statement as written at the end of contract.
+    pub(crate) fn run_in_contract(&mut self, statement: &Statement, title: String) {
+        self.as_written_contract.push(Step {
+            id: String::new(),
+            title,
+            mode: Mode::Transaction,
+            sql: vec![statement.text.clone()],
+            undo: Vec::new(),
+            undo_when: None,
+            locks: Vec::new(),
+            scans: false,
+        });
+    }
+
+    /// Adds a step to a phase. In expand it runs after the columns of its tables were added.
+    pub(crate) fn push(&mut self, phase: Phase, step: Step) {
+        match phase {
+            Phase::Expand => {
+                let words = step.locks.iter().map(|lock| lock.table.name.as_str().to_owned()).collect();
+                self.expand.push(Placed { at: self.at, words, step });
+            }
+            Phase::Backfill => self.settle.push(step),
+            Phase::Contract => self.restrict.push(step),
+        }
+    }
+
+    /// Adds a step to contract that can be taken back.
+    pub(crate) fn push_seal(&mut self, step: Step) {
+        self.seal.push(step);
+    }
+
+    /// Adds a step to contract that cannot be taken back.
+    pub(crate) fn push_drop(&mut self, step: Step) {
+        self.drop.push(step);
+    }
+
+    /// The statements below the one that is being planned.
+    pub(crate) fn below(&self) -> &[Statement] {
+        self.file.statements.get(self.at + 1..).unwrap_or_default()
+    }
+
+    /// The statement that is being planned and those below.
+    pub(crate) fn at_hand(&self) -> &[Statement] {
+        self.file.statements.get(self.at..).unwrap_or_default()
+    }
+
+    /// The swap that gives the column another type.
+    pub(crate) fn retyped(&mut self, table: &QualifiedName, column: &Ident) -> Option<&mut Retyped> {
+        let table = self.tables.iter_mut().find(|draft| &draft.name == table)?;
+        table.retyped.iter_mut().find(|retyped| &retyped.column == column)
+    }
+
+    /// Whether an UPDATE below sets the column.
+    pub(crate) fn is_filled_below(&self, table: &QualifiedName, column: &Ident) -> bool {
+        self.below().iter().any(|statement| match &statement.kind {
+            StatementKind::Update { table: name, sets, .. } => {
+                self.existing(name).is_ok_and(|named| &named == table)
+                    && sets.iter().any(|set| &set.column == column)
+            }
+            _ => false,
+        })
+    }
+
+    /// The part of the draft for a table, which its first transaction follows this statement at the earliest.
+    pub(crate) fn table(&mut self, name: &QualifiedName) -> &mut TableDraft {
+        let at = self.at;
+        let found = self.tables.iter().position(|table| &table.name == name);
+        let index = found.unwrap_or_else(|| {
+            let fresh = TableDraft {
+                name: name.clone(),
+                first: at,
+                position: at,
+                added: Vec::new(),
+                dropped: Vec::new(),
+                renamed: Vec::new(),
+                retyped: Vec::new(),
+                not_null: Vec::new(),
+                repairs: Vec::new(),
+                expand: Vec::new(),
+                seal: Vec::new(),
+            };
+            self.tables.push(fresh);
+            self.tables.len() - 1
+        });
+        let table = &mut self.tables[index];
+        table.position = at;
+        table
+    }
+
+    /// The column of that name which this file adds to the table.
+    pub(crate) fn added(&mut self, table: &QualifiedName, column: &Ident) -> Option<&mut Added> {
+        let table = self.tables.iter_mut().find(|draft| &draft.name == table)?;
+        table.added.iter_mut().find(|added| &added.column.name == column)
+    }
+}
