@@ -205,12 +205,26 @@ pub(crate) struct Demo {
     /// Customers in the shop
     #[arg(long, default_value_t = 500_000)]
     pub(crate) customers: u32,
+    /// What the migration does
+    #[arg(long, default_value = "split")]
+    pub(crate) story: Story,
+}
+
+/// What the demo's migration does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Story {
+    /// One column becomes two
+    Split,
+    /// Keys that are int, and all that points at them, become bigint
+    Bigint,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoShop {
     #[arg(long)]
     pub(crate) code: CodeVersion,
+    #[arg(long)]
+    pub(crate) story: Story,
     #[arg(long)]
     pub(crate) worker: u32,
     #[arg(long)]

@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) uses: BTreeSet<String>,
     /// Identifiers in statements that run as written: what they may build on.
     pub(crate) mentions: BTreeSet<String>,
+    /// Names of indexes and constraints that it makes, in whatever phase, as `schema.name`.
+    pub(crate) names: BTreeSet<String>,
     pub(crate) expand: Vec<Step>,
     pub(crate) jobs: Vec<Job>,
     /// Backfill steps that need the data in place: indexes, statistics.
@@ -130,8 +132,19 @@ pub(crate) struct SealedColumn {
     pub(crate) hidden: Ident,
     /// Whether rows written while it is sealed still get a value in it.
     pub(crate) kept_current: bool,
-    /// Whether another column has its name now, as after a change of type.
-    pub(crate) replaced: bool,
+    /// What a change of type must know of it; another column has its name while sealed.
+    pub(crate) replaced: Option<Replaced>,
+}
+
+/// A column that another one of another type replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Replaced {
+    /// True for a row whose old value does not say what the new one does; with the names while sealed.
+    pub(crate) lost: String,
+    /// Whether the old column must not be null, so that no row may lack its value.
+    pub(crate) not_null: bool,
+    /// The indexes and constraints that name it, own and pointing: what the swap takes along.
+    pub(crate) known: BTreeSet<String>,
 }
 
 /// Rows or values that an abort would throw away, or that are in its way.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::decide::gate::{self, Facts, GatePass, Reason, Verdict};
-use crate::decide::plan::Plan;
+use crate::decide::plan::{Plan, SealedColumn};
 use crate::decide::state::{Event, State};
 use crate::engine::failure::{Failure, Kind, Outcome};
 use crate::engine::step_runner::{Running, session_name};
@@ -246,7 +246,10 @@ impl Runner<'_> {
         for column in &plan.sealed {
             let goes = if sealed { &column.hidden } else { &column.going };
             // Foreign keys that point at a replaced column are replaced with it, before it is hidden.
-            let constraints = sealed || !column.replaced;
+            let constraints = sealed || column.replaced.is_none();
+            if !sealed {
+                details.extend(self.strangers(column).await?);
+            }
             let ledger = &self.engine.ledger;
             details.extend(ledger.dependants(&mut self.session, &column.table, goes, constraints).await?);
         }
@@ -267,6 +270,17 @@ impl Runner<'_> {
         ))
         .details(details)
         .next(next))
+    }
+
+    /// What somebody built on a column after the plan was made that is to replace it: the swap would not take it along.
+    pub(crate) async fn strangers(&mut self, column: &SealedColumn) -> Outcome<Vec<String>> {
+        let Some(replaced) = &column.replaced else { return Ok(Vec::new()) };
+        let ledger = &self.engine.ledger;
+        let parts = ledger.column_parts(&mut self.session, &column.table, &column.column).await?;
+        let strange = parts.into_iter().filter(|part| !replaced.known.contains(part));
+        Ok(strange
+            .map(|part| format!("{part}, on {}.{}", column.table.plain(), column.column.as_str()))
+            .collect())
     }
 
     /// How long the old shape stays sealed. Where nothing is hidden there is nothing to wait for.

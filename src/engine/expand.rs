@@ -153,10 +153,30 @@ impl Engine {
                 snapshot => {
                     let mut catalog: Catalog = snapshot?;
                     self.try_conversions(session, statements(), &mut catalog).await?;
+                    self.reserve_names(session, files, &mut catalog).await?;
                     return Ok(catalog);
                 }
             }
         }
+    }
+
+    /// Names that migrations in flight are still to give are not free.
+    async fn reserve_names(
+        &self,
+        session: &mut Session,
+        files: &[MigrationFile],
+        catalog: &mut Catalog,
+    ) -> Outcome<()> {
+        if !install::is_installed(session, &self.ledger.schema).await? {
+            return Ok(());
+        }
+        for entry in self.ledger.entries(session).await? {
+            if entry.state.is_in_flight() && !files.iter().any(|file| file.version == entry.version) {
+                let (plan, _) = self.stored_plan(session, entry.version).await?;
+                catalog.reserve(&plan.names);
+            }
+        }
+        Ok(())
     }
 
     /// Asks the server about every change of a type, and of the columns that would change with it.

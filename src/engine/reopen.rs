@@ -6,6 +6,7 @@ use crate::engine::failure::{Failure, Outcome};
 use crate::engine::step_runner::Running;
 use crate::engine::{Engine, Happening, RUNNER_WAIT, Runner};
 use crate::words::fault;
+use crate::words::ident::{Ident, QualifiedName};
 use crate::words::version::Version;
 
 impl Engine {
@@ -43,6 +44,7 @@ impl Runner<'_> {
         }
         let (plan, _) = engine.stored_plan(&mut self.session, version).await?;
         engine.observer.saw(Happening::Phase { version, name: plan.name.clone(), what: "reopen" });
+        self.check_replaced(&plan).await?;
         if !accept_nulls {
             self.check_nulls(&plan).await?;
         }
@@ -60,43 +62,80 @@ impl Runner<'_> {
         Ok(state)
     }
 
-    /// Old code would find nulls where nothing computed a value.
+    /// What would stop a swap half way back: an old column that must not be null and is, and what was built on the new
+    /// column meanwhile.
+    async fn check_replaced(&mut self, plan: &Plan) -> Outcome<()> {
+        let (mut rows, mut built) = (Vec::new(), Vec::new());
+        for column in &plan.sealed {
+            let Some(replaced) = &column.replaced else { continue };
+            if !self.has_column(&column.table, &column.hidden).await? {
+                continue;
+            }
+            built.extend(self.strangers(column).await?);
+            let ledger = &self.engine.ledger;
+            built.extend(ledger.dependants(&mut self.session, &column.table, &column.column, false).await?);
+            if replaced.not_null {
+                let nulls = self.count(&column.table, &format!("{} IS NULL", column.hidden)).await?;
+                if nulls > 0 {
+                    rows.push(format!("{}.{}: {nulls} rows", column.table.plain(), column.column.as_str()));
+                }
+            }
+        }
+        let version = plan.version;
+        if !built.is_empty() {
+            return Err(Failure::refused("something was built on a column whose type changed".to_owned())
+                .details(built)
+                .next(format!("drop or change those, then migrate reopen {version}")));
+        }
+        if !rows.is_empty() {
+            return Err(Failure::refused(
+                "the old type cannot hold what was written since the seal".to_owned(),
+            )
+            .details(rows)
+            .next(format!(
+                "delete or correct those rows, then migrate reopen {version}; or migrate contract {version}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Old code would find nulls where nothing computed a value, and other values where the old type says less.
     async fn check_nulls(&mut self, plan: &Plan) -> Outcome<()> {
         let mut details = Vec::new();
         for SealedColumn { table, column, hidden, replaced, .. } in
             plan.sealed.iter().filter(|sealed| !sealed.kept_current)
         {
-            let hidden_now = self.has_column(table, hidden).await?;
-            if !hidden_now {
+            if !self.has_column(table, hidden).await? {
                 continue;
             }
-            // A value that the old type cannot hold.
-            let lost = if *replaced { format!(" AND {column} IS NOT NULL") } else { String::new() };
-            let nulls: i64 = self
-                .session
-                .one(&format!("SELECT count(*) AS value FROM {table} WHERE {hidden} IS NULL{lost}"), &[])
-                .await?;
-            if nulls > 0 {
-                details.push(format!(
-                    "{}.{}: {nulls} rows have no value; those written since the seal are among them",
-                    table.plain(),
-                    column.as_str()
-                ));
+            let (lost, what) = match replaced {
+                Some(replaced) => {
+                    (replaced.lost.clone(), "rows have another value, or none, in the old type")
+                }
+                None => (
+                    format!("{hidden} IS NULL"),
+                    "rows have no value; those written since the seal are among them",
+                ),
+            };
+            let rows = self.count(table, &lost).await?;
+            if rows > 0 {
+                details.push(format!("{}.{}: {rows} {what}", table.plain(), column.as_str()));
             }
         }
         if details.is_empty() {
             return Ok(());
         }
-        Err(Failure::refused("a column without `down` was not kept current while it was sealed".to_owned())
+        Err(Failure::refused("a column was not kept current while it was sealed".to_owned())
             .details(details)
             .next(format!("migrate reopen {} --accept-nulls", plan.version)))
     }
 
-    async fn has_column(
-        &mut self,
-        table: &crate::words::ident::QualifiedName,
-        column: &crate::words::ident::Ident,
-    ) -> Outcome<bool> {
+    async fn count(&mut self, table: &QualifiedName, predicate: &str) -> Outcome<i64> {
+        let sql = format!("SELECT count(*) AS value FROM {table} WHERE {predicate}");
+        Ok(self.session.one(&sql, &[]).await?)
+    }
+
+    async fn has_column(&mut self, table: &QualifiedName, column: &Ident) -> Outcome<bool> {
         let sql = "SELECT EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = to_regclass($1) AND a.attname = $2) AS value";
         Ok(self.session.one(sql, &[table.to_string().as_str().into(), column.as_str().into()]).await?)
     }

@@ -136,6 +136,11 @@ impl Runner<'_> {
             match result {
                 Ok(()) => break,
                 Err(StepError::LeaseLost) => return Err(StepError::LeaseLost.failure()),
+                Err(StepError::Foreign) => {
+                    let failure = StepError::Foreign.failure();
+                    let message = format!("step {} ({}): {}", step.id, step.title, failure.message);
+                    return Err(Failure { message, ..failure });
+                }
                 Err(StepError::Pg(error)) if error.is_lock_conflict() => {
                     conflicts += 1;
                     self.wait_for_lock(step, conflicts, started, &error).await?;
@@ -163,7 +168,7 @@ impl Runner<'_> {
         if silent {
             return Ok(());
         }
-        let what = if direction == Direction::Do {
+        let what = if direction == Direction::Do || step.sql.is_empty() {
             step.title.clone()
         } else {
             format!("take back: {}", step.title)
@@ -246,6 +251,11 @@ impl Runner<'_> {
         catalog: &Catalog<'_>,
         clean_up: &str,
     ) -> Result<(), StepError> {
+        let begun = self.began(running, step).await?;
+        // What is there before the first intent was made by somebody else, and may be something else.
+        if !begun && self.ask(catalog.verify).await? {
+            return Err(StepError::Foreign);
+        }
         self.intent(running, step).await?;
         fault::point("step.before");
         if !self.ask(catalog.verify).await? {
@@ -266,6 +276,13 @@ impl Runner<'_> {
         let (version, attempt, epoch) = (running.plan.version, running.attempt, self.lease.epoch);
         self.engine.ledger.step_end(&mut self.session, version, attempt, &step.id, epoch).await?;
         Ok(())
+    }
+
+    /// Whether an intent of the step is recorded that was not taken back.
+    async fn began(&mut self, running: &Running<'_>, step: &Step) -> Result<bool, PgError> {
+        let (version, attempt) = (running.plan.version, running.attempt);
+        let records = self.engine.ledger.steps(&mut self.session, version, attempt).await?;
+        Ok(records.iter().any(|record| record.id == step.id && record.state != "undone"))
     }
 
     async fn build(&mut self, step: &Step, catalog: &Catalog<'_>, clean_up: &str) -> Result<(), PgError> {
@@ -461,6 +478,8 @@ struct Catalog<'a> {
 /// Why a try of a step did not succeed.
 enum StepError {
     LeaseLost,
+    /// What the step would make is there, and not of our making.
+    Foreign,
     Pg(PgError),
 }
 
@@ -468,6 +487,8 @@ impl StepError {
     fn failure(self) -> Failure {
         match self {
             Self::LeaseLost => overtaken(),
+            Self::Foreign => Failure::refused("an index of that name was made by somebody else".to_owned())
+                .next("drop or rename it, and run the same command again"),
             Self::Pg(error) => error.into(),
         }
     }

@@ -27,6 +27,9 @@ pub(crate) struct Catalog {
     /// Names of constraints that are taken, as `schema.name`.
     #[serde(default)]
     pub(crate) constraint_names: BTreeSet<String>,
+    /// Domains with constraints, by name and with their schema: a column of such a type is added by a rewrite.
+    #[serde(default)]
+    pub(crate) checked_domains: BTreeSet<String>,
     /// What the server says of type changes that the files ask for, by [`Conversion::key`].
     #[serde(default, skip)]
     pub(crate) conversions: BTreeMap<String, Conversion>,
@@ -233,6 +236,23 @@ impl Table {
 }
 
 impl Catalog {
+    /// Whether a type, as written or as the server writes it, is a domain with constraints.
+    pub(crate) fn is_checked_domain(&self, type_sql: &str) -> bool {
+        self.checked_domains.contains(&type_sql.replace('"', ""))
+            || self.checked_domains.contains(&type_sql.to_ascii_lowercase())
+    }
+
+    /// Takes names for something that an earlier migration is still to make.
+    pub(crate) fn reserve(&mut self, names: &BTreeSet<String>) {
+        for name in names {
+            self.constraint_names.insert(name.clone());
+            if let Some((schema, name)) = name.split_once('.') {
+                let name = QualifiedName::new(Ident::new(schema), Ident::new(name));
+                self.relations.push(Relation { name });
+            }
+        }
+    }
+
     /// Resolves a name as written, by the configured search path.
     pub(crate) fn resolve(&self, name: &Name, search_path: &[Ident]) -> Option<QualifiedName> {
         self.schemas(name, search_path)

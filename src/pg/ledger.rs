@@ -384,6 +384,23 @@ impl Ledger {
         Ok(found.into_iter().map(|dependant| dependant.what).collect())
     }
 
+    /// The indexes and constraints that name a column, and foreign keys that point at it, but for those of migrations.
+    pub(crate) async fn column_parts(
+        &self,
+        session: &mut Session,
+        table: &QualifiedName,
+        column: &Ident,
+    ) -> Result<Vec<String>, PgError> {
+        #[derive(Deserialize)]
+        struct Part {
+            what: String,
+        }
+        let table = table.to_string();
+        let params = [table.as_str().into(), column.as_str().into()];
+        let found: Vec<Part> = session.rows(&query("column_parts", &self.schema), &params).await?;
+        Ok(found.into_iter().map(|part| part.what).collect())
+    }
+
     pub(crate) async fn serving_instances(
         &self,
         session: &mut Session,

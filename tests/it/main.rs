@@ -11,9 +11,12 @@
 mod architecture;
 mod bad_input;
 mod crash;
+mod docs;
 mod gate;
+mod in_flight;
 mod journeys;
 mod locks;
+mod property;
 mod readme;
 mod servers;
 mod support;

@@ -58,8 +58,17 @@ fn the_sql_is_that_of_the_example() {
 
 #[tokio::test]
 async fn the_demo_loses_nothing() {
+    plays("split").await;
+}
+
+#[tokio::test]
+async fn the_demo_of_keys_loses_nothing() {
+    plays("bigint").await;
+}
+
+async fn plays(story: &str) {
     let project = Project::new("", &[]).await;
-    let mut command = project.command(&["demo", "--customers", "20000"]);
+    let mut command = project.command(&["demo", "--customers", "20000", "--story", story]);
     // It never looks at this: there is no such server.
     command.env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none");
     let ran = finish(command).await;

@@ -342,3 +342,148 @@ async fn an_aborted_migration_that_was_replaced_stops_nobody() {
         "true"
     );
 }
+
+const T: &str = "CREATE TABLE t (id int PRIMARY KEY, a int, b text, qty int, price int, total int, CONSTRAINT ck CHECK (a < 1000), CONSTRAINT q UNIQUE (qty));
+    CREATE DOMAIN pos AS int CHECK (VALUE > 0);
+    INSERT INTO t VALUES (1, 1, 'x', 0, 10, NULL), (2, 2, 'y', 3, 5, NULL);";
+
+#[tokio::test]
+async fn two_changes_of_one_thing_in_one_file_are_refused_before_anything_runs() {
+    for migration in [
+        "ALTER TABLE t DROP CONSTRAINT q; ALTER TABLE t ADD CONSTRAINT q UNIQUE (price);",
+        "ALTER TABLE t DROP CONSTRAINT t_pkey; ALTER TABLE t ADD PRIMARY KEY (a);",
+        "ALTER TABLE t RENAME CONSTRAINT q TO q2; ALTER TABLE t DROP CONSTRAINT q2;",
+        "ALTER TABLE t RENAME CONSTRAINT q TO q2; ALTER TABLE t ADD CONSTRAINT q CHECK (a > 0);",
+        "ALTER TABLE t ALTER a TYPE bigint; ALTER TABLE t ADD CHECK (a > 0);",
+        "ALTER TABLE t ALTER a TYPE bigint; ALTER TABLE t ALTER a SET NOT NULL;",
+        "CREATE INDEX foo ON t (a); ALTER TABLE t ALTER a TYPE bigint;",
+        "ALTER TABLE t ALTER a SET DEFAULT 7; ALTER TABLE t ALTER a TYPE bigint;",
+        "ALTER TABLE t DROP CONSTRAINT ck; ALTER TABLE t ALTER a TYPE bigint;",
+        "ALTER TABLE t RENAME CONSTRAINT ck TO ck2; ALTER TABLE t ALTER a TYPE bigint;",
+        "UPDATE t SET qty = 1 WHERE qty = 0; UPDATE t SET total = qty * price WHERE total IS NULL; ALTER TABLE t ADD CHECK (qty > 0), ALTER total SET NOT NULL;",
+        "ALTER TABLE t ADD COLUMN c int; UPDATE t SET qty = 1 WHERE qty = 0; UPDATE t SET c = qty * price; ALTER TABLE t ADD CHECK (qty > 0);",
+        "ALTER TABLE t ALTER a TYPE pos;",
+        "ALTER TABLE t ADD COLUMN p pos;",
+    ] {
+        let project = Project::new(T, &[("0001_x.sql", migration)]).await;
+        let ran = project.migrate(&["expand"]).await;
+        assert_eq!(ran.code, Some(1), "{migration}\n{}{}", ran.stdout, ran.stderr);
+        assert_eq!(
+            project.database.text("SELECT count(*)::text FROM pontoon.migration").await,
+            "0",
+            "{migration}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_somebody_else_made_under_the_name_is_not_adopted() {
+    let project =
+        Project::new(T, &[("0001_x.sql", "ALTER TABLE t ADD CONSTRAINT late UNIQUE (price);")]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.register("web", "1").await;
+    project.database.run("CREATE UNIQUE INDEX late ON t (id, price)").await;
+    project.migrate(&["contract"]).await.expect(4).says("made by somebody else");
+    project.database.run("DROP INDEX late").await;
+    project.migrate(&["contract"]).await.expect(0).says("0001 is done");
+    assert_eq!(
+        project
+            .database
+            .text("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'late'")
+            .await,
+        "UNIQUE (price)"
+    );
+}
+
+#[tokio::test]
+async fn what_was_built_on_a_changing_column_meanwhile_is_not_lost() {
+    let project = Project::new(T, &[("0001_x.sql", "ALTER TABLE t ALTER a TYPE bigint;")]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web", "1").await;
+    project.database.run("CREATE INDEX hand ON t (a); ALTER TABLE t ADD CONSTRAINT hc CHECK (a < 900)").await;
+    project.migrate(&["contract"]).await.expect(4).says("hand, on public.t.a").says("hc, on public.t.a");
+    project.database.run("DROP INDEX hand; ALTER TABLE t DROP CONSTRAINT hc").await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    project.database.run("CREATE VIEW seen AS SELECT a FROM t").await;
+    project.migrate(&["reopen", "1"]).await.expect(4).says("view public.seen");
+    project.database.run("DROP VIEW seen").await;
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    project.database.run("UPDATE pontoon.instance SET deregistered_at = now()").await;
+    project.migrate(&["abort", "1"]).await.expect(0);
+}
+
+#[tokio::test]
+async fn keys_beyond_int_are_written_after_the_seal_and_stop_a_reopen_before_its_first_step() {
+    let setup = "CREATE TABLE p (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text); CREATE TABLE k (id serial PRIMARY KEY, p int REFERENCES p);
+        INSERT INTO p (v) VALUES ('x'); INSERT INTO k (p) VALUES (1);";
+    let project = Project::new(setup, &[("0001_x.sql", "ALTER TABLE p ALTER COLUMN id TYPE bigint;")]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web", "1").await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    project
+        .database
+        .run("SELECT setval('p_id_seq', 3000000000); INSERT INTO p (v) VALUES ('big'); INSERT INTO k (p) VALUES (3000000001)")
+        .await;
+    project.migrate(&["reopen", "1", "--accept-nulls"]).await.expect(4).says("cannot hold");
+    project.database.run("DELETE FROM k WHERE p > 2147483647; DELETE FROM p WHERE id > 2147483647").await;
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    project.database.run("SELECT setval('p_id_seq', 5); INSERT INTO p (v) VALUES ('old')").await;
+    assert_eq!(project.database.text("SELECT max(id)::text FROM p").await, "6");
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+    project.database.run("INSERT INTO p (v) VALUES ('new')").await;
+    assert_eq!(project.database.text("SELECT max(id)::text FROM p").await, "7");
+}
+
+#[tokio::test]
+async fn the_hidden_old_column_refuses_nothing_that_new_code_writes() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, a int UNIQUE, c int CHECK (c IS NOT NULL AND c > 0), d numeric(4,1) CHECK (d < 100));
+        INSERT INTO t VALUES (1, 1, 1, 1);";
+    let migration =
+        "ALTER TABLE t ALTER a TYPE numeric(10,2), ALTER c TYPE bigint, ALTER d TYPE numeric(6,3);";
+    let project = Project::new(setup, &[("0001_x.sql", migration)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web", "1").await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    project
+        .database
+        .run("INSERT INTO t (id, a, c, d) VALUES (2, 50.10, 3000000000, 99.999), (3, 50.20, 5, 2)")
+        .await;
+    project.migrate(&["reopen", "1"]).await.expect(4).says("another value, or none");
+    project.database.run("DELETE FROM t WHERE id > 1").await;
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+}
+
+#[tokio::test]
+async fn abort_waits_for_rows_that_a_dropped_rule_would_refuse() {
+    let migration = "ALTER TABLE t DROP CONSTRAINT ck, ALTER COLUMN b DROP NOT NULL;";
+    let setup = format!("{T} ALTER TABLE t ALTER COLUMN b SET NOT NULL;");
+    let project = Project::new(&setup, &[("0001_x.sql", migration)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.database.run("UPDATE t SET a = 5000, b = NULL WHERE id = 1").await;
+    project
+        .migrate(&["abort", "1", "--discard-new-data"])
+        .await
+        .expect(4)
+        .says("1 rows of public.t that violate ck")
+        .says("with no b");
+    project.database.run("UPDATE t SET a = 5, b = 'z' WHERE id = 1").await;
+    project.migrate(&["abort", "1"]).await.expect(0);
+    assert_eq!(
+        project.database.text("SELECT convalidated::text FROM pg_constraint WHERE conname = 'ck'").await,
+        "true"
+    );
+}
+
+#[tokio::test]
+async fn an_update_that_changes_its_own_result_is_refused_at_the_first_row() {
+    let migration = "UPDATE t SET price = price + 1; ALTER TABLE t ADD CHECK (price > 0);";
+    let project = Project::new(T, &[("0001_x.sql", migration)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(1).says("would change its own result again").says("id = 1");
+    assert_eq!(project.database.text("SELECT sum(price)::text FROM t").await, "15");
+    project.migrate(&["abort", "1"]).await.expect(0);
+}

@@ -44,6 +44,7 @@ pub(crate) fn plan(
         };
         return Err(Problem::unsupported(span.clone(), &format!("ADD COLUMN … {other}")).help(help));
     }
+    refuse_checked_domain(draft, span, &column.type_sql)?;
     // Each row gets a value of its own, as the server would give it: a fill.
     let filled = column.default.as_ref().map(|default| &default.expression).filter(|default| {
         default.functions().iter().any(|name| draft.catalog.volatile_functions.contains(name))
@@ -73,6 +74,20 @@ pub(crate) fn plan(
         constraint::plan(draft, span, table, constraint)?;
     }
     Ok(())
+}
+
+/// The server evaluates a domain's constraints for every row that exists, by a rewrite.
+pub(crate) fn refuse_checked_domain(
+    draft: &Draft<'_>,
+    span: &Range<usize>,
+    type_sql: &str,
+) -> Result<(), Problem> {
+    if !draft.catalog.is_checked_domain(type_sql) {
+        return Ok(());
+    }
+    let title = format!("`{type_sql}` is a domain with constraints: the table would be rewritten for it");
+    Err(Problem::new("domain", span.clone(), title, "this column")
+        .help("use the domain's base type, and a CHECK that says the same"))
 }
 
 impl Column {

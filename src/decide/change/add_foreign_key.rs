@@ -9,7 +9,7 @@ use std::ops::Range;
 use crate::decide::change::constraint::{becomes, learn, lock, name, phase, require};
 use crate::decide::change::names::Space;
 use crate::decide::change::supported;
-use crate::decide::draft::{Draft, Phase, step, validate};
+use crate::decide::draft::{Draft, Phase, Touch, step, validate};
 use crate::decide::plan::Step;
 use crate::model::problem::Problem;
 use crate::model::sql::{Name, NewConstraint};
@@ -35,6 +35,9 @@ pub(crate) fn plan(
         becomes(phase),
     );
     let keys = keys(draft, &parent, parent_columns);
+    for key in &keys {
+        draft.claim(phase, Touch::Read, span, &parent, key)?;
+    }
     if phase == Phase::Contract && !constraint.not_valid && !full && keys.len() == constraint.columns.len() {
         let title = format!("see that every row of {} has its row in {}", table.plain(), parent.plain());
         let says = format!("rows of {} point at no row of {}", table.plain(), parent.plain());

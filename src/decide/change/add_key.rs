@@ -137,11 +137,16 @@ fn list(columns: &[Ident]) -> String {
 
 /// True for a row that another one equals in these columns.
 fn duplicate(table: &QualifiedName, columns: &[Ident], nulls_not_distinct: bool) -> String {
-    let operator = if nulls_not_distinct { "IS NOT DISTINCT FROM" } else { "=" };
-    let same: Vec<String> = columns
-        .iter()
-        .map(|column| format!("pontoon_other.{column} {operator} {}.{column}", table.name))
-        .collect();
+    if nulls_not_distinct {
+        // By sorting: no hash finds nulls that are not distinct.
+        return format!(
+            "ctid IN (SELECT d.ctid FROM (SELECT o.ctid, count(*) OVER (PARTITION BY {}) AS rows FROM ONLY {table} AS o) AS d \
+             WHERE d.rows > 1)",
+            list(columns)
+        );
+    }
+    let same: Vec<String> =
+        columns.iter().map(|column| format!("pontoon_other.{column} = {}.{column}", table.name)).collect();
     format!(
         "EXISTS (SELECT FROM ONLY {table} AS pontoon_other WHERE {} AND pontoon_other.ctid <> {}.ctid)",
         same.join(" AND "),

@@ -10,10 +10,11 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use crate::decide::change::add_column::refuse_checked_domain;
 use crate::decide::change::fill_column::{resolve, session_dependent};
 use crate::decide::change::supported_table;
 use crate::decide::draft::{Draft, Phase, Retyped, Touch};
-use crate::model::catalog::{Catalog, Constraint, Conversion, Table};
+use crate::model::catalog::{Catalog, Constraint, Conversion, Index, Table};
 use crate::model::directive::Directive;
 use crate::model::problem::Problem;
 use crate::model::sql::{Action, Expression, Statement, StatementKind};
@@ -131,7 +132,15 @@ pub(crate) fn plan(
         return Ok(());
     }
     refuse_dependants(span, &known, column)?;
+    refuse_checked_domain(draft, span, &conversion.type_sql)?;
     let checked = known.constraints.iter().any(|k| k.kind == "c" && k.columns.contains(column));
+    let dropped =
+        draft.tables.iter().any(|work| &work.name == table && work.default_dropped.contains(column));
+    if !conversion.rewrites && !checked && dropped {
+        let title =
+            format!("`{}` changes its type in expand and loses its default in contract", column.as_str());
+        return Err(Problem::new("order", span.clone(), title, "changed here").help("split the file"));
+    }
     if !conversion.rewrites && !checked {
         draft.claim(Phase::Expand, Touch::Change, span, table, column)?;
         draft.note(span, title.clone(), "expand: directly, the server rewrites nothing");
@@ -229,6 +238,21 @@ fn retype(
     }
     draft.claim(Phase::Contract, Touch::Change, span, table, column)?;
     draft.warnings.push(prepared(table, column));
+    draft.warnings.push(format!(
+        "{}.{} moves to the end of the table: INSERT and COPY without a column list fail while both columns are there, and then \
+         fill other columns than before",
+        table.plain(),
+        column.as_str()
+    ));
+    refuse_what_cannot_be_swapped(draft, span, table, column)?;
+    let known = draft.catalog.table(table).and_then(|known| known.column(column));
+    if known.is_some_and(|known| known.identity) {
+        draft.warnings.push(format!(
+            "the sequence of {}.{} is made again: grants and a comment on it are not taken along",
+            table.plain(),
+            column.as_str()
+        ));
+    }
     draft.table(table).retyped.push(retyped);
     // Tables whose foreign keys are made anew take part, though nothing of them changes.
     let points_here =
@@ -246,6 +270,38 @@ fn retype(
         draft.table(&other);
     }
     Ok(())
+}
+
+/// What would refuse new code's rows while the old column is hidden, and what cannot be said of another column.
+fn refuse_what_cannot_be_swapped(
+    draft: &Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    column: &Ident,
+) -> Result<(), Problem> {
+    let Some(known) = draft.catalog.table(table) else { return Ok(()) };
+    let special = |index: &&Index| {
+        index.unique
+            && index.columns.contains(column)
+            && ["NULLS NOT DISTINCT", " WHERE "].iter().any(|words| index.definition.contains(words))
+    };
+    let indexes =
+        known.indexes.iter().filter(special).map(|index| format!("the unique index {}", index.name.as_str()));
+    let keys = known.constraints.iter().filter(|key| {
+        let late = key.kind == "p" && key.definition.contains(" DEFERRABLE");
+        let listed = key.kind == "f"
+            && ["SET NULL (", "SET DEFAULT ("].iter().any(|words| key.definition.contains(words));
+        (late || listed) && key.columns.contains(column)
+    });
+    let found: Vec<String> = indexes
+        .chain(keys.map(|key| format!("the constraint {}: {}", key.name.as_str(), key.definition)))
+        .collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    let title = format!("`{}` cannot change its type by a swap under {}", column.as_str(), found.join(", "));
+    Err(Problem::new("dependants", span.clone(), title, "changed here")
+        .help("drop it, and make it again afterwards"))
 }
 
 fn prepared(table: &QualifiedName, column: &Ident) -> String {

@@ -56,6 +56,9 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), P
     draft.note(&statement.span, what.clone(), "expand: run it");
     draft.run_in_expand(statement, what.to_lowercase(), undo, Vec::new())?;
     draft.catalog.objects.extend(object);
+    if let Some(name) = name.filter(|_| *kind == ObjectKind::Domain) {
+        draft.catalog.checked_domains.extend([name.plain(), name.name.as_str().to_owned()]);
+    }
     Ok(())
 }
 

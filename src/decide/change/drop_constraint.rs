@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::decide::change::add_foreign_key::orphan;
 use crate::decide::change::constraint::lock;
-use crate::decide::draft::{Draft, Phase, has_unproved, step, table_step, undo_only};
+use crate::decide::draft::{Draft, Phase, Touch, has_unproved, step, table_step, undo_only};
 use crate::decide::plan::Loss;
 use crate::model::catalog::Constraint;
 use crate::model::problem::Problem;
@@ -42,17 +42,26 @@ pub(crate) fn plan(
         )
         .help("take CASCADE out; what depends on the constraint is listed if there is anything"));
     }
-    draft.table(table);
-    if ["c", "f"].contains(&known.kind.as_str()) {
-        draft.note(span, what, "expand: run it");
-        relax(draft, table, &known);
-    } else {
+    if draft.table(table).renamed_constraints.contains(name) {
+        let title = format!("`{}` gets that name in contract", name.as_str());
+        return Err(Problem::new("order", span.clone(), title, "dropped here").help("split the file"));
+    }
+    let relaxes = ["c", "f"].contains(&known.kind.as_str());
+    let phase = if relaxes { Phase::Expand } else { Phase::Contract };
+    for column in &known.columns {
+        draft.claim(phase, Touch::Read, span, table, column)?;
+    }
+    if !relaxes {
         refuse_dependants(draft, span, table, &known)?;
         draft.note(span, what, "contract: old code may upsert on it");
         let sql = format!("ALTER TABLE {table} DROP CONSTRAINT {name}");
         let title = format!("drop the key {} of {}", name.as_str(), table.plain());
         draft.push_drop(table_step(table, title, vec![sql], Vec::new()));
+        // It is there until the drop, so its name is not free and its table has a primary key.
+        return Ok(());
     }
+    draft.note(span, what, "expand: run it");
+    relax(draft, table, &known);
     let plain = format!("{}.{}", table.schema.as_str(), name.as_str());
     draft.catalog.constraint_names.remove(&plain);
     if let Some(known) = draft.catalog.table_mut(table) {
@@ -76,7 +85,7 @@ fn relax(draft: &mut Draft<'_>, table: &QualifiedName, known: &Constraint) {
         draft.push(
             Phase::Expand,
             undo_only(
-                format!("keep what validates {} again", name.as_str()),
+                format!("validate {} again", name.as_str()),
                 has_unproved(table, name),
                 vec![format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name}")],
                 lock(table, LockMode::ShareUpdateExclusive),

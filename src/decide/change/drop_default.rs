@@ -28,7 +28,13 @@ pub(crate) fn plan(
         draft.note(span, what, "nothing: there is none");
         return Ok(());
     };
+    if let Some(retyped) = draft.retyped(table, column) {
+        retyped.conversion.default = None;
+        draft.note(span, what, "contract: with the change of its type");
+        return Ok(());
+    }
     if is_retyped(draft, table, column) {
+        draft.table(table).default_dropped.push(column.clone());
         draft.note(span, what, "contract: with the change of its type");
         if let Some(known) = draft.catalog.table_mut(table).and_then(|known| known.column_mut(column)) {
             known.default = None;

@@ -47,7 +47,7 @@ pub(crate) fn plan(
     let place = format!("{}.{}", table.plain(), column.as_str());
     // Backwards the last of the three comes first: a check for new rows, for all rows, and NOT NULL by its proof.
     let not_null = undo_only(
-        format!("keep what brings NOT NULL of {place} back"),
+        format!("set {place} NOT NULL again"),
         has_constraint(table, &check),
         vec![
             format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"),
@@ -60,7 +60,7 @@ pub(crate) fn plan(
     draft.push(
         Phase::Expand,
         undo_only(
-            format!("keep what proves NOT NULL of {place}"),
+            format!("prove that {place} holds no null"),
             has_unproved(table, &check),
             vec![format!("ALTER TABLE {table} VALIDATE CONSTRAINT {check}")],
             lock(table, LockMode::ShareUpdateExclusive),

@@ -161,7 +161,7 @@ pub(crate) fn mappings(
     }
     for retyped in &work.retyped {
         let Some(column) = known.column(&retyped.column) else { continue };
-        let (new, old) = sides(&version, retyped, column);
+        let (new, old) = sides(&version, retyped, column, known);
         // All code writes the one name that there is: nothing tells old from new.
         mappings.push(mapping(vec![new], vec![old], false));
     }
@@ -169,12 +169,16 @@ pub(crate) fn mappings(
 }
 
 /// A hidden column of the new type, which takes the old one's name at the swap.
-fn sides(version: &str, retyped: &Retyped, column: &Column) -> (NewSide, OldSide) {
+fn sides(version: &str, retyped: &Retyped, column: &Column, known: &Table) -> (NewSide, OldSide) {
+    // Where two new values could become one old value, a unique index over it would refuse what new code writes.
+    let unique = known.indexes.iter().any(|index| index.unique && index.columns.contains(&column.name));
+    let leads_back = retyped.conversion.leads_back
+        && (!unique || keeps_apart(&retyped.conversion.type_sql, &column.type_sql));
     let fresh = new_name(version, &column.name);
     let itself = || BTreeSet::from([fresh.clone()]);
     let (expression, reads) = match &retyped.down {
         Some(down) => (down.replaced(|_| fresh.to_string()), itself()),
-        None if retyped.conversion.leads_back => (format!("({fresh})::{}", column.type_sql), itself()),
+        None if leads_back => (format!("({fresh})::{}", column.type_sql), itself()),
         None => (format!("NULL::{}", column.type_sql), BTreeSet::new()),
     };
     let new = NewSide {
@@ -195,6 +199,12 @@ fn sides(version: &str, retyped: &Retyped, column: &Column) -> (NewSide, OldSide
         not_null: false,
     };
     (new, old)
+}
+
+/// Whether a cast gives different values for different ones, or none.
+fn keeps_apart(from: &str, to: &str) -> bool {
+    let whole = |type_sql: &str| ["smallint", "integer", "bigint"].contains(&type_sql);
+    ["text", "character varying"].contains(&to) || (whole(from) && whole(to))
 }
 
 /// The name of what is built beside something, until it takes its name.

@@ -7,7 +7,8 @@
 use std::ops::Range;
 
 use crate::decide::change::names::{Space, take};
-use crate::decide::draft::Draft;
+use crate::decide::draft::{Draft, Phase, Touch};
+use crate::model::catalog::Constraint;
 use crate::model::problem::Problem;
 use crate::words::ident::{Ident, QualifiedName};
 
@@ -27,18 +28,29 @@ pub(crate) fn plan(
         let title = format!("`{}` already has a constraint `{}`", table.plain(), to.as_str());
         return Err(Problem::new("exists", span.clone(), title, "renamed here"));
     }
+    let columns = known.constraint(from).map(|known| known.columns.clone()).unwrap_or_default();
+    for column in &columns {
+        draft.claim(Phase::Contract, Touch::Read, span, table, column)?;
+    }
     draft.note(
         span,
         format!("RENAME CONSTRAINT {} of {} to {}", from.as_str(), table.plain(), to.as_str()),
         "contract: code may know the old name",
     );
     let rename = |from: &Ident, to: &Ident| format!("ALTER TABLE {table} RENAME CONSTRAINT {from} TO {to}");
-    draft.table(table).seal.push((rename(from, to), rename(to, from)));
+    let work = draft.table(table);
+    if work.renamed_constraints.contains(from) {
+        let title = format!("`{}` gets that name in contract", from.as_str());
+        return Err(Problem::new("order", span.clone(), title, "renamed here").help("write one rename"));
+    }
+    work.seal.push((rename(from, to), rename(to, from)));
+    work.renamed_constraints.push(to.clone());
     take(draft, table, to, Space::Constraint);
-    if let Some(known) = draft.catalog.table_mut(table) {
-        for constraint in known.constraints.iter_mut().filter(|constraint| &constraint.name == from) {
-            constraint.name = to.clone();
-        }
+    // Both names are taken until the old one is gone.
+    if let Some(known) = draft.catalog.table_mut(table)
+        && let Some(constraint) = known.constraint(from).cloned()
+    {
+        known.constraints.push(Constraint { name: to.clone(), ..constraint });
     }
     Ok(())
 }

@@ -83,6 +83,7 @@ pub(crate) fn plan(
         sets: values,
         condition: condition.map(|condition| condition.text.clone()),
         columns,
+        span: statement.span.clone(),
     };
     draft.table(table).repairs.push(repair);
     Ok(())

@@ -4,7 +4,7 @@
 //! What undoes the swap is complete but for what needs a look at every row: NOT NULL, a primary key and foreign keys of the
 //! old column come back NOT VALID, or without their mark, and steps that only count backwards bring them to their end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decide::change::add_foreign_key;
 use crate::decide::change::constraint::lock;
@@ -14,7 +14,7 @@ use crate::decide::change::set_not_null::{check_name, prove};
 use crate::decide::draft::{
     Draft, Retyped, TableDraft, has_constraint, has_unproved, step, table_step, undo_only, validate,
 };
-use crate::decide::plan::{SealedColumn, Step};
+use crate::decide::plan::{Replaced, SealedColumn, Step};
 use crate::model::catalog::{Catalog, Column, Constraint, Index, Table};
 use crate::model::sql::{Expression, rename_in_index};
 use crate::words::ident::{Ident, QualifiedName, literal};
@@ -92,7 +92,7 @@ pub(crate) fn parts(
     let indexes: Vec<&Index> =
         known.indexes.iter().filter(|index| index.valid && names.touches(index.columns.iter())).collect();
     for index in indexes.iter().filter(|index| index.primary) {
-        parts.keep_primary(&names, index);
+        parts.keep_primary(&names, known, index);
     }
     for retyped in &work.retyped {
         let Some(old) = known.column(&retyped.column) else { continue };
@@ -116,11 +116,9 @@ pub(crate) fn parts(
     for check in &checks {
         parts.restrict.extend(new_check(&names, check));
     }
-    parts.swap_columns(draft, &names, work, known, &indexes);
+    parts.swap_columns(draft, &names, work, known, before, &indexes);
     for check in checks {
-        let (fresh, hidden) = (names.fresh(&check.name), names.hidden(&check.name));
-        parts.swap_names(&names, "CONSTRAINT", &check.name, &fresh, &hidden);
-        parts.comment(&names, check);
+        parts.swap_check(&names, check);
     }
     for index in indexes {
         parts.swap_index(&names, known, index);
@@ -145,15 +143,22 @@ impl Parts {
     }
 
     /// A second unique index on the old columns, so that a reopen has its primary key without building one.
-    fn keep_primary(&mut self, names: &Names<'_>, index: &Index) {
+    fn keep_primary(&mut self, names: &Names<'_>, known: &Table, index: &Index) {
         let Some(tail) = rename_in_index(&index.definition, Clone::clone) else { return };
         let hidden = names.hidden(&index.name);
         self.restrict.push(concurrent(names.table, &names.in_schema(&hidden), true, &tail));
         let key = index.constraint.as_ref().unwrap_or(&index.name);
+        let mut undo = vec![names.alter(&format!("ADD CONSTRAINT {key} PRIMARY KEY USING INDEX {hidden}"))];
+        if let Some(comment) = known.constraint(key).and_then(|constraint| constraint.comment.as_ref()) {
+            undo.push(format!("COMMENT ON CONSTRAINT {key} ON {} IS {}", names.table, literal(comment)));
+        }
+        if index.clustered {
+            undo.push(names.alter(&format!("CLUSTER ON {key}")));
+        }
         let back = undo_only(
-            format!("keep what makes {} the primary key again", key.as_str()),
+            format!("make {} the primary key again", key.as_str()),
             format!("NOT {}", has_constraint(names.table, key)),
-            vec![names.alter(&format!("ADD CONSTRAINT {key} PRIMARY KEY USING INDEX {hidden}"))],
+            undo,
             lock(names.table, LockMode::AccessExclusive),
         );
         self.restrict.push(back);
@@ -198,6 +203,7 @@ impl Parts {
         names: &Names<'_>,
         work: &TableDraft,
         known: &Table,
+        before: &Catalog,
         indexes: &[&Index],
     ) {
         let olds: Vec<(&Retyped, &Column)> =
@@ -252,7 +258,11 @@ impl Parts {
                 going: name.clone(),
                 hidden,
                 kept_current: false,
-                replaced: true,
+                replaced: Some(Replaced {
+                    lost: String::new(),
+                    not_null: old.not_null,
+                    known: parts_of(known, &old.name, before),
+                }),
             });
         }
     }
@@ -263,8 +273,8 @@ impl Parts {
         let (name, hidden) = (&old.name, names.hidden(&old.name));
         let new_type = &retyped.conversion.type_sql;
         if counts(new_type) && counts(&old.type_sql) {
-            let count_as = |type_sql: &str| format!("ALTER SEQUENCE {sequence} AS {type_sql}");
-            self.push(count_as(new_type), count_as(&old.type_sql));
+            // Backwards it stays as it is: it may stand beyond what the old type holds.
+            self.one_way(format!("ALTER SEQUENCE {sequence} AS {new_type}"));
         }
         let own = |column: &Ident| format!("ALTER SEQUENCE {sequence} OWNED BY {}.{column}", names.table);
         self.push(own(name), own(&hidden));
@@ -288,23 +298,29 @@ impl Parts {
                 literal(&sequence.to_string())
             )),
         ];
-        self.push(keeping_count(sequence, &there), keeping_count(sequence, &back));
+        let forward = keeping_count(sequence, &there, &retyped.conversion.type_sql);
+        self.push(forward, keeping_count(sequence, &back, &old.type_sql));
     }
 
-    /// Old name away, new name in.
-    fn swap_names(&mut self, names: &Names<'_>, what: &str, name: &Ident, fresh: &Ident, hidden: &Ident) {
-        let rename = |from: &Ident, to: &Ident| match what {
-            "INDEX" => format!("ALTER INDEX {} RENAME TO {to}", names.in_schema(from)),
-            _ => names.alter(&format!("RENAME {what} {from} TO {to}")),
-        };
-        self.push(rename(name, hidden), rename(hidden, name));
-        self.push(rename(fresh, name), rename(name, fresh));
+    /// The old check goes: what `down` makes of a new value need not satisfy it.
+    fn swap_check(&mut self, names: &Names<'_>, check: &Constraint) {
+        let (name, fresh) = (&check.name, names.fresh(&check.name));
+        let definition = check.definition.trim_end_matches(" NOT VALID");
+        self.swap
+            .insert(0, (None, Some(names.alter(&format!("ADD CONSTRAINT {name} {definition} NOT VALID")))));
+        let rename = |from: &Ident, to: &Ident| names.alter(&format!("RENAME CONSTRAINT {from} TO {to}"));
+        self.one_way(names.alter(&format!("DROP CONSTRAINT {name}")));
+        self.push(rename(&fresh, name), rename(name, &fresh));
+        self.comment(names, check);
     }
 
     fn swap_index(&mut self, names: &Names<'_>, known: &Table, index: &Index) {
         let (fresh, hidden) = (names.fresh(&index.name), names.hidden(&index.name));
         let Some(key) = &index.constraint else {
-            self.swap_names(names, "INDEX", &index.name, &fresh, &hidden);
+            let rename =
+                |from: &Ident, to: &Ident| format!("ALTER INDEX {} RENAME TO {to}", names.in_schema(from));
+            self.push(rename(&index.name, &hidden), rename(&hidden, &index.name));
+            self.push(rename(&fresh, &index.name), rename(&index.name, &fresh));
             if index.clustered {
                 self.one_way(names.alter(&format!("CLUSTER ON {}", index.name)));
             }
@@ -341,6 +357,26 @@ impl Parts {
     }
 }
 
+/// Names of the indexes and constraints that name a column; of foreign keys that point at it, with their tables.
+fn parts_of(known: &Table, column: &Ident, before: &Catalog) -> BTreeSet<String> {
+    let indexes =
+        known.indexes.iter().filter(|index| index.columns.contains(column)).map(|index| &index.name);
+    let constraints = known
+        .constraints
+        .iter()
+        .filter(|key| key.columns.contains(column))
+        .map(|constraint| &constraint.name);
+    let own = indexes.chain(constraints).map(|name| name.as_str().to_owned());
+    let pointing = before.tables.iter().flat_map(|child| {
+        let points = |key: &&Constraint| {
+            key.parent.as_ref() == Some(&known.name) && key.parent_columns.contains(column)
+        };
+        let keys = child.constraints.iter().filter(points);
+        keys.map(|key| format!("{} of {}", key.name.as_str(), child.name.plain()))
+    });
+    own.chain(pointing).collect()
+}
+
 /// Whether a sequence can count in the type.
 fn counts(type_sql: &str) -> bool {
     ["smallint", "integer", "bigint"].contains(&type_sql)
@@ -359,12 +395,17 @@ fn identity(names: &Names<'_>, old: &Column, column: &Ident, sequence: &Qualifie
 }
 
 /// Statements that drop a sequence and make it again, which then goes on where it stood.
-fn keeping_count(sequence: &QualifiedName, statements: &[String]) -> String {
+fn keeping_count(sequence: &QualifiedName, statements: &[String], type_sql: &str) -> String {
+    let last: i64 = match type_sql {
+        "smallint" => i16::MAX.into(),
+        "integer" => i32::MAX.into(),
+        _ => i64::MAX,
+    };
     let body: String = statements.iter().map(|statement| format!("  {statement};\n")).collect();
     format!(
         "DO $pontoon$\nDECLARE\n  stood bigint;\n  called boolean;\nBEGIN\n  \
          SELECT s.last_value, s.is_called INTO stood, called FROM {sequence} AS s;\n{body}  \
-         PERFORM setval({}, stood, called);\nEND\n$pontoon$",
+         PERFORM setval({}, least(stood, {last}), called);\nEND\n$pontoon$",
         literal(&sequence.to_string())
     )
 }
@@ -389,17 +430,18 @@ fn back_to_not_null(names: &Names<'_>, old: &Column) -> [Step; 2] {
                 format!("DROP SEQUENCE {sequence}"),
                 identity(names, old, name, sequence),
             ],
+            &old.type_sql,
         ));
     }
     let place = format!("{}.{}", names.table.plain(), name.as_str());
     let not_null = undo_only(
-        format!("keep what brings NOT NULL of {place} back"),
+        format!("set {place} NOT NULL again"),
         has_constraint(names.table, &check),
         undo,
         lock(names.table, LockMode::AccessExclusive),
     );
     let proof = undo_only(
-        format!("keep what proves NOT NULL of {place}"),
+        format!("prove that {place} holds no null"),
         has_unproved(names.table, &check),
         vec![names.alter(&format!("VALIDATE CONSTRAINT {check}"))],
         lock(names.table, LockMode::ShareUpdateExclusive),
@@ -424,11 +466,16 @@ fn new_check(names: &Names<'_>, check: &Constraint) -> Vec<Step> {
         vec![names.alter(&format!("ADD CONSTRAINT {name} CHECK {text}{inherit} NOT VALID"))],
         vec![names.alter(&format!("DROP CONSTRAINT IF EXISTS {name}"))],
     );
-    let mut steps = vec![add];
-    if check.validated {
-        steps.push(validate(names.table, &name));
+    if !check.validated {
+        return vec![add];
     }
-    steps
+    let again = undo_only(
+        format!("validate {} again", check.name.as_str()),
+        has_unproved(names.table, &check.name),
+        vec![names.alter(&format!("VALIDATE CONSTRAINT {}", check.name))],
+        lock(names.table, LockMode::ShareUpdateExclusive),
+    );
+    vec![again, add, validate(names.table, &name)]
 }
 
 /// A foreign key with a column on either side that is swapped.
@@ -476,7 +523,7 @@ pub(crate) fn foreign_keys(
         let fresh = new_name(&version, name);
         if handed.key.validated {
             restrict.push(undo_only(
-                format!("keep what validates {} again", name.as_str()),
+                format!("validate {} again", name.as_str()),
                 has_unproved(child, name),
                 vec![format!("ALTER TABLE {child} VALIDATE CONSTRAINT {name}")],
                 lock(child, LockMode::ShareUpdateExclusive),

@@ -8,7 +8,7 @@ use crate::decide::plan::{Job, Loss, SealedColumn, Step};
 use crate::decide::sync::{Mapping, Repair, Shape};
 use crate::model::catalog::{Catalog, Column, Table};
 use crate::model::problem::Problem;
-use crate::model::sql::rename_in_index;
+use crate::model::sql::{Expression, rename_in_index};
 use crate::words::ident::{Ident, QualifiedName};
 
 /// What one table adds to the plan.
@@ -43,6 +43,7 @@ pub(crate) fn assemble(
     let table = &work.name;
     let known = before.table(table).cloned().unwrap_or_else(|| Table::new(table.clone()));
     check_downs(work, &known)?;
+    check_repairs(work)?;
     let mappings = mappings(draft, work, &known, count);
     let mut expand = Vec::new();
     let mut columns = Vec::new();
@@ -173,6 +174,29 @@ fn add_column(draft: &mut Draft<'_>, table: &QualifiedName, added: &Added) -> Re
     })
 }
 
+/// Batches do everything of a file at once and triggers one after another, so nothing may read what an UPDATE brings within a
+/// rule but that UPDATE itself.
+fn check_repairs(work: &TableDraft) -> Result<(), Problem> {
+    for (at, repair) in work.repairs.iter().enumerate() {
+        for (column, _) in &repair.sets {
+            let name = &column.name;
+            let others = work.repairs.iter().enumerate().filter(|(other, _)| *other != at);
+            let by_repair = others.flat_map(|(_, other)| &other.columns).any(|read| &read.name == name);
+            let fills = work.added.iter().filter_map(|added| added.filled.as_ref());
+            let by_fill = fills.flat_map(|filled| &filled.reads).any(|read| read == name);
+            let downs = work.dropped.iter().filter_map(|dropped| dropped.down.as_ref());
+            let by_down = downs.flat_map(Expression::columns).any(|read| &read == name);
+            if by_repair || by_fill || by_down {
+                let title =
+                    format!("`{}` is set by this UPDATE and read by another of the file", name.as_str());
+                return Err(Problem::new("repair-source", repair.span.clone(), title, "set here")
+                    .help("split the file: one of them goes into a migration of its own"));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Columns that become NOT NULL in contract: those that the file fills, and those that were there.
 fn not_null(work: &TableDraft) -> impl Iterator<Item = &Ident> {
     let filled = work.added.iter().filter(|added| added.filled.is_some() && added.column.not_null);
@@ -215,7 +239,7 @@ fn seal(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping], swap: retype
             going: dropped.column.clone(),
             hidden,
             kept_current: dropped.down.is_some(),
-            replaced: false,
+            replaced: None,
         });
     }
     for renamed in &work.renamed {
@@ -230,12 +254,19 @@ fn seal(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping], swap: retype
             going: renamed.to.clone(),
             hidden,
             kept_current: true,
-            replaced: false,
+            replaced: None,
         });
     }
     seal.undo.splice(0..0, swap.swap.iter().rev().filter_map(|(_, undo)| undo.clone()));
     seal.sql.extend(swap.swap.into_iter().filter_map(|(sql, _)| sql));
-    seal.hidden.extend(swap.hidden);
+    for mut hidden in swap.hidden {
+        let swapped = |mapping: &&Mapping| mapping.new.iter().any(|new| new.sealed_name == hidden.column);
+        let lost = mappings.iter().filter(|mapping| !mapping.evidence).find(swapped).map(Mapping::lost);
+        if let (Some(replaced), Some(lost)) = (&mut hidden.replaced, lost) {
+            replaced.lost = lost;
+        }
+        seal.hidden.push(hidden);
+    }
     if !seal.hidden.is_empty() {
         for mapping in mappings {
             seal.sql.extend(mapping.trigger_functions(Shape::Sealed));

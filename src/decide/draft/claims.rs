@@ -57,12 +57,43 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Columns of a table that contract is to constrain: nobody may change them until then.
+    /// Refuses a file that does anything else to a column whose type it changes: that would stay with the old column.
+    pub(super) fn check_retyped(&self) -> Result<(), Problem> {
+        for work in &self.tables {
+            for retyped in &work.retyped {
+                let on_it = |claim: &&Claim| claim.table == work.name && claim.column == retyped.column;
+                let mut claims = self.claims.iter().filter(on_it);
+                let own = claims.clone().find(|c| c.touch == Touch::Change && c.phase == Phase::Contract);
+                // Its USING reads the column as well.
+                let inside = |claim: &Claim| {
+                    own.is_some_and(|own| {
+                        own.span.start <= claim.span.start && claim.span.end <= own.span.end
+                    })
+                };
+                let other = claims.find(|claim| !inside(claim));
+                if let (Some(own), Some(other)) = (own, other) {
+                    let title =
+                        format!("`{}` changes its type and more in one file", retyped.column.as_str());
+                    return Err(Problem::new(
+                        "retype-more",
+                        other.span.clone(),
+                        title,
+                        "this concerns the column as well",
+                    )
+                    .and(own.span.clone(), "its type changes here")
+                    .help("split the file: the change of the type goes into a migration of its own"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Columns of a table that contract does something to: nobody may change them until then.
     pub(super) fn held<'a>(&'a self, table: &'a QualifiedName) -> impl Iterator<Item = &'a Ident> {
-        let constrains = |claim: &&Claim| claim.phase == Phase::Contract && claim.touch == Touch::Read;
+        let in_contract = |claim: &&Claim| claim.phase == Phase::Contract;
         self.claims
             .iter()
-            .filter(constrains)
+            .filter(in_contract)
             .filter(move |claim| &claim.table == table)
             .map(|claim| &claim.column)
     }

@@ -13,6 +13,7 @@ use crate::words::ident::QualifiedName;
 impl Draft<'_> {
     /// Puts everything in order.
     pub(super) fn finish(mut self, before: &Catalog) -> Result<(Plan, Catalog, Vec<Moving>), Problem> {
+        self.check_retyped()?;
         let version = self.file.version;
         let (mut seal, mut drop, mut jobs, mut sealed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut added = Vec::new();
@@ -63,6 +64,12 @@ impl Draft<'_> {
                 .filter(|r| !before.relations.iter().any(|b| b.name == r.name))
                 .cloned(),
         );
+        let mut made: BTreeSet<String> =
+            self.catalog.constraint_names.difference(&before.constraint_names).cloned().collect();
+        after.constraint_names.extend(made.iter().cloned());
+        made.extend(
+            after.relations.iter().skip(before.relations.len()).map(|relation| relation.name.plain()),
+        );
         after.objects.extend(self.catalog.objects.iter().cloned());
         if !jobs.is_empty() {
             for job in &jobs {
@@ -109,6 +116,7 @@ impl Draft<'_> {
             adds,
             uses,
             mentions,
+            names: made,
             expand: numbered("expand", expand),
             jobs,
             settle: numbered("settle", self.settle),

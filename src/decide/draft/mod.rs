@@ -116,6 +116,10 @@ pub(crate) struct TableDraft {
     pub(crate) retyped: Vec<Retyped>,
     /// Columns that were there and become NOT NULL.
     pub(crate) not_null: Vec<Ident>,
+    /// Names that constraints get in contract.
+    pub(crate) renamed_constraints: Vec<Ident>,
+    /// Columns whose default goes with a change of their type.
+    pub(crate) default_dropped: Vec<Ident>,
     /// UPDATEs that bring existing columns within a rule.
     pub(crate) repairs: Vec<Repair>,
     /// Statements of its transaction in expand, each with the one that takes it back.
@@ -356,6 +360,8 @@ impl Draft<'_> {
                 renamed: Vec::new(),
                 retyped: Vec::new(),
                 not_null: Vec::new(),
+                renamed_constraints: Vec::new(),
+                default_dropped: Vec::new(),
                 repairs: Vec::new(),
                 expand: Vec::new(),
                 seal: Vec::new(),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Mapping, Shape, Typed, Up};
+use super::{Mapping, Shape, Typed, Up, typed_result};
 use crate::words::ident::{Ident, QualifiedName};
 
 impl Mapping {
@@ -67,8 +67,9 @@ impl Mapping {
         let columns = self.columns_of(reads);
         let parameters: Vec<String> = columns.iter().map(|c| format!("{} {}", c.name, c.type_sql)).collect();
         sql.push(format!(
-            "CREATE FUNCTION {function}({}) RETURNS {returns} LANGUAGE sql RETURN {expression}",
-            parameters.join(", ")
+            "CREATE FUNCTION {function}({}) RETURNS {returns} LANGUAGE sql RETURN {}",
+            parameters.join(", "),
+            typed_result(expression, returns)
         ));
         sql.push(format!("GRANT EXECUTE ON FUNCTION {function}({}) TO PUBLIC", types(&columns)));
     }
@@ -252,6 +253,20 @@ impl Mapping {
             .collect();
         let unlike = format!("NOT ({})", up.join(" AND "));
         format!("({}) AND {unlike}", some.join(" OR "))
+    }
+
+    /// True for a row whose hidden old value does not make the new one again: what a reopen would lose.
+    pub(crate) fn lost(&self) -> String {
+        let same: Vec<String> = self
+            .new
+            .iter()
+            .map(|new| {
+                let name = self.name_in(&new.column.name, Shape::Sealed);
+                let up = self.call(&self.up_function(&new.column.name), new.up.reads(), "", Shape::Sealed);
+                format!("ROW({name})::record *= ROW(({up})::{})::record", new.column.type_sql)
+            })
+            .collect();
+        format!("NOT ({})", same.join(" AND "))
     }
 
     /// True for a row that is not consistent.

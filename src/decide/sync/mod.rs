@@ -115,6 +115,17 @@ pub(crate) enum Shape {
     Sealed,
 }
 
+/// An expression as a function's result. A bare literal has no type of its own and would be a text.
+fn typed_result(expression: &str, type_sql: &str) -> String {
+    let inner = expression.trim().strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+    match inner {
+        Some(inner) if !inner.replace("''", "").contains('\'') => {
+            format!("{}::{type_sql}", expression.trim())
+        }
+        _ => expression.to_owned(),
+    }
+}
+
 impl Mapping {
     /// Old columns that `down` computes.
     fn computed_old(&self) -> impl Iterator<Item = (&OldSide, &Down)> {

@@ -2,8 +2,9 @@
 //! trigger does to each written row what the backfill does to those that are there.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-use super::{SKIP_SETTING, Typed};
+use super::{SKIP_SETTING, Typed, typed_result};
 use crate::words::ident::{Ident, QualifiedName, literal};
 
 /// One UPDATE.
@@ -22,6 +23,8 @@ pub(crate) struct Repair {
     pub(crate) condition: Option<String>,
     /// Every column that it names, with its type: the parameters of its functions.
     pub(crate) columns: Vec<Typed>,
+    /// Where it stands in the file.
+    pub(crate) span: Range<usize>,
 }
 
 impl Repair {
@@ -55,7 +58,8 @@ impl Repair {
         let (parameters, types) = (self.parameters(), self.types());
         let mut bound = |name: QualifiedName, returns: &str, expression: &str| {
             sql.push(format!(
-                "CREATE FUNCTION {name}({parameters}) RETURNS {returns} LANGUAGE sql RETURN {expression}"
+                "CREATE FUNCTION {name}({parameters}) RETURNS {returns} LANGUAGE sql RETURN {}",
+                typed_result(expression, returns)
             ));
             sql.push(format!("GRANT EXECUTE ON FUNCTION {name}({types}) TO PUBLIC"));
         };

@@ -41,6 +41,12 @@ SELECT
             SELECT CASE c.relkind WHEN 'v' THEN 'view:' ELSE 'sequence:' END || n.nspname || '.' || c.relname
             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind IN ('v', 'S')) AS o), '[]') AS objects,
     coalesce((
+        SELECT jsonb_agg(d.name) FROM (
+            SELECT unnest(ARRAY[t.typname::text, n.nspname || '.' || t.typname]) AS name
+            FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
+            WHERE t.typtype = 'd' AND (t.typnotnull OR EXISTS (SELECT FROM pg_constraint AS k WHERE k.contypid = t.oid))
+              AND n.nspname <> 'information_schema') AS d), '[]') AS checked_domains,
+    coalesce((
         SELECT jsonb_agg(DISTINCT n.nspname || '.' || k.conname) FROM pg_constraint AS k JOIN pg_namespace AS n ON n.oid = k.connamespace
         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname <> $2::text), '[]') AS constraint_names,
     coalesce((
@@ -78,8 +84,9 @@ SELECT
                           AND sd.refobjid = c.oid AND sd.refobjsubid = a.attnum AND sd.deptype IN ('a', 'i') LIMIT 1),
                     'sequence_options', (
                         SELECT format('INCREMENT BY %s START WITH %s CACHE %s%s%s%s', q.seqincrement, q.seqstart, q.seqcache,
-                                      CASE WHEN q.seqmin NOT IN (1, -32768, -2147483648, -9223372036854775808) THEN ' MINVALUE ' || q.seqmin END,
-                                      CASE WHEN q.seqmax NOT IN (-1, 32767, 2147483647, 9223372036854775807) THEN ' MAXVALUE ' || q.seqmax END,
+                                      CASE WHEN q.seqmin <> 1 THEN ' MINVALUE ' || q.seqmin END,
+                                      CASE WHEN q.seqmax <> CASE q.seqtypid::regtype::text WHEN 'smallint' THEN 32767 WHEN 'integer' THEN 2147483647 ELSE 9223372036854775807 END
+                                           THEN ' MAXVALUE ' || q.seqmax END,
                                       CASE WHEN q.seqcycle THEN ' CYCLE' END)
                         FROM pg_depend AS sd JOIN pg_sequence AS q ON q.seqrelid = sd.objid
                         WHERE sd.classid = 'pg_class'::regclass AND sd.refclassid = 'pg_class'::regclass

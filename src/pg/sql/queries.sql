@@ -318,6 +318,24 @@ SELECT quote_ident(a.attname) AS name
 FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
 WHERE i.indrelid = to_regclass($1) AND i.indisprimary ORDER BY array_position(i.indkey::int2[], a.attnum)
 
+-- name: column_parts
+-- Purpose: the indexes and constraints that name a column, and foreign keys that point at it, ours apart. $1 table, quoted, $2 column.
+SELECT CASE WHEN p.pointing THEN p.name || ' of ' || p.child ELSE p.name END AS what FROM (
+    SELECT DISTINCT c.relname::text AS name, false AS pointing, NULL::text AS child
+    FROM pg_depend AS d JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (d.refobjid, d.refobjsubid)
+    JOIN pg_class AS c ON c.oid = d.objid AND c.relkind IN ('i', 'I')
+    WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+      AND d.refobjid = to_regclass($1) AND a.attname = $2
+    UNION
+    SELECT k.conname::text, k.conrelid <> a.attrelid OR (k.contype = 'f' AND NOT a.attnum = ANY (k.conkey)),
+           n.nspname || '.' || t.relname
+    FROM pg_constraint AS k
+    JOIN pg_attribute AS a ON a.attrelid = to_regclass($1) AND a.attname = $2
+    JOIN pg_class AS t ON t.oid = k.conrelid JOIN pg_namespace AS n ON n.oid = t.relnamespace
+    WHERE k.contype IN ('c', 'f', 'p', 'u', 'x')
+      AND ((k.conrelid = a.attrelid AND a.attnum = ANY (k.conkey)) OR (k.confrelid = a.attrelid AND a.attnum = ANY (k.confkey)))) AS p
+WHERE p.name NOT LIKE '\_pontoon\_%'
+
 -- name: hidden_dependants
 -- Purpose: what would stop a column from being dropped. $1 table, quoted, $2 column, $3 whether constraints count.
 SELECT replace(pg_describe_object(d.classid, d.objid, d.objsubid), 'rule _RETURN on ', '') AS what

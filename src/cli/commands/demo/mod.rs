@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
-use crate::cli::args::Demo;
+use crate::cli::args::{Demo, Story};
 use crate::cli::output::say;
 use crate::cli::{Context, Exit};
 use crate::engine::failure::{Failure, Outcome};
@@ -21,8 +21,32 @@ use crate::pg::session::{Session, Target};
 use result::Tally;
 use shop::WORKERS;
 
-const SHOP: &str = include_str!("../../../../migrations-example/0001_shop.sql");
-const SPLIT: &str = include_str!("../../../../migrations-example/0002_split_name.sql");
+/// The files of a story: the shop, and the migration with its name.
+struct Files {
+    shop: &'static str,
+    name: &'static str,
+    migration: &'static str,
+    /// Counts what old code would find wrong after the reopen.
+    stale: &'static str,
+}
+
+const SPLIT: Files = Files {
+    shop: include_str!("../../../../migrations-example/0001_shop.sql"),
+    name: "migrations/0002_split_name.sql",
+    migration: include_str!("../../../../migrations-example/0002_split_name.sql"),
+    stale: "SELECT count(*) AS value FROM public.customers WHERE name IS DISTINCT FROM concat_ws(' ', first_name, last_name)",
+};
+
+const BIGINT: Files = Files {
+    shop: include_str!("../../../../migrations-example/bigint/0001_shop.sql"),
+    name: "migrations/0002_bigint.sql",
+    migration: include_str!("../../../../migrations-example/bigint/0002_bigint.sql"),
+    stale: "SELECT count(*) AS value FROM public.orders AS o WHERE NOT EXISTS (SELECT FROM public.customers AS c WHERE c.id = o.customer_id)",
+};
+
+/// How long the transactions of the last seal took, from the intent to the record that commits with them.
+const SWAP: &str = "SELECT max(extract(epoch FROM s.finished_at - s.started_at) * 1000)::bigint AS value
+FROM pontoon.step AS s WHERE s.version = 2 AND s.id LIKE 'seal-%'";
 
 /// How long the shop runs undisturbed between two acts.
 const PAUSE: Duration = Duration::from_secs(3);
@@ -32,6 +56,8 @@ struct Stage {
     url: String,
     folder: tempfile::TempDir,
     customers: u32,
+    story: Story,
+    files: Files,
     shops: Vec<Option<Child>>,
     tally: Tally,
 }
@@ -76,6 +102,11 @@ async fn play(url: &str, args: &Demo) -> Outcome<Exit> {
         url: url.to_owned(),
         folder,
         customers: args.customers,
+        story: args.story,
+        files: match args.story {
+            Story::Split => SPLIT,
+            Story::Bigint => BIGINT,
+        },
         shops: Vec::new(),
         tally: Tally::default(),
     };
@@ -88,7 +119,7 @@ async fn play(url: &str, args: &Demo) -> Outcome<Exit> {
 
 impl Stage {
     async fn acts(&mut self) -> Outcome<()> {
-        self.write("migrations/0001_shop.sql", SHOP)?;
+        self.write("migrations/0001_shop.sql", self.files.shop)?;
         self.act("a shop is opened");
         self.migrate(&["up"], 0).await?;
         self.load().await?;
@@ -100,8 +131,9 @@ impl Stage {
         }
         tokio::time::sleep(PAUSE).await;
 
-        self.write("migrations/0002_split_name.sql", SPLIT)?;
-        self.act("the deploy begins: expand adds the new columns beside the old one");
+        self.write(self.files.name, self.files.migration)?;
+        self.act("the deploy begins: expand adds the new shape beside the old one");
+        say(self.files.migration);
         self.phase("expand")?;
         self.migrate(&["expand"], 0).await?;
         tokio::time::sleep(PAUSE).await;
@@ -121,7 +153,7 @@ impl Stage {
         self.act("contract is refused while it lives");
         self.migrate(&["contract"], 4).await?;
 
-        self.act("it leaves, and contract seals the old column");
+        self.act("it leaves, and contract seals the old shape");
         self.replace(WORKERS - 1).await?;
         tokio::time::sleep(PAUSE).await;
         self.phase("contract")?;
@@ -138,6 +170,10 @@ impl Stage {
         self.phase("drop")?;
         self.migrate(&["contract"], 0).await?;
         self.migrate(&["contract", "--soak", "0s"], 0).await?;
+        let mut session = self.session().await?;
+        let swap: i64 = session.one(SWAP, &[]).await?;
+        session.close().await;
+        say(&format!("the longest transaction of the seal held its locks for {swap} ms at most"));
         tokio::time::sleep(PAUSE).await;
         self.migrate(&["status"], 0).await?;
         for worker in 0..WORKERS {
@@ -220,10 +256,9 @@ impl Stage {
     /// Old code would read what new code wrote meanwhile.
     async fn compare(&mut self) -> Outcome<()> {
         let mut session = self.session().await?;
-        let sql = "SELECT count(*) AS value FROM public.customers WHERE name IS DISTINCT FROM concat_ws(' ', first_name, last_name)";
-        let stale: i64 = session.one(sql, &[]).await?;
+        let stale: i64 = session.one(self.files.stale, &[]).await?;
         session.close().await;
-        say(&format!("rows whose old column is not current: {stale}"));
+        say(&format!("rows that old code would find wrong: {stale}"));
         self.tally.stale += stale;
         Ok(())
     }
@@ -247,7 +282,9 @@ impl Stage {
             "--",
         ])?;
         command.arg(program).args(["demo-shop", "--code", code]);
-        command.args(["--worker", &worker.to_string(), "--customers", &self.customers.to_string()]);
+        let story = if self.story == Story::Bigint { "bigint" } else { "split" };
+        command.args(["--story", story, "--worker", &worker.to_string()]);
+        command.args(["--customers", &self.customers.to_string()]);
         command.arg("--report").arg(self.report(worker)).arg("--phase-file").arg(self.path("phase"));
         command.kill_on_drop(true);
         let child =

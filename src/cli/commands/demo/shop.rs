@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::args::{CodeVersion, DemoShop};
+use crate::cli::args::{CodeVersion, DemoShop, Story};
 use crate::cli::{Context, Exit};
 use crate::engine::failure::{Failure, Outcome};
 use crate::pg::error::PgError;
@@ -45,7 +45,8 @@ pub(crate) async fn run(_context: &Context, args: &DemoShop) -> Outcome<Exit> {
     let account = read_report(&args.report).map(|report| report.account).unwrap_or_default();
     let mut shop = Shop {
         session,
-        code: args.code,
+        // Where the type of a key changes, both versions say the same.
+        code: if args.story == Story::Bigint { CodeVersion::V1 } else { args.code },
         report: Report { account, ..Report::default() },
         phase: String::new(),
     };
