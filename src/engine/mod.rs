@@ -12,6 +12,7 @@ pub(crate) mod overview;
 pub(crate) mod presence;
 pub(crate) mod reopen;
 pub(crate) mod run;
+pub(crate) mod step_alone;
 pub(crate) mod step_runner;
 pub(crate) mod sweep;
 pub(crate) mod up;

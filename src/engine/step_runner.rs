@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use crate::decide::plan::{Mode, Plan, Step};
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::fence::overtaken;
+use crate::engine::step_alone::Catalog;
 use crate::engine::{Happening, Runner};
 use crate::pg::error::PgError;
 use crate::pg::lease;
-use crate::pg::locks::{blockers, waits_for};
+use crate::pg::locks::blockers;
 use crate::pg::session::Session;
 use crate::words::fault;
 use crate::words::ident::{Ident, QualifiedName};
@@ -20,9 +21,6 @@ use crate::words::version::Version;
 
 /// How long a lost server may take to come back.
 const RECONNECT_BUDGET: Duration = Duration::from_secs(60);
-
-/// How long an index build or another step without a transaction may take.
-const ALONE_DEADLINE: &str = "12h";
 
 /// How many rows in the way are listed.
 const LISTED_ROWS: usize = 5;
@@ -235,7 +233,7 @@ impl Runner<'_> {
         done
     }
 
-    async fn intent(&mut self, running: &Running<'_>, step: &Step) -> Result<(), StepError> {
+    pub(super) async fn intent(&mut self, running: &Running<'_>, step: &Step) -> Result<(), StepError> {
         let ledger = &self.engine.ledger;
         let held = ledger
             .step_start(&mut self.session, running.plan.version, running.attempt, &step.id, self.lease.epoch)
@@ -243,109 +241,7 @@ impl Runner<'_> {
         if held { Ok(()) } else { Err(StepError::LeaseLost) }
     }
 
-    /// A statement without a transaction: intent, what an earlier run left, the statement, what the catalog says.
-    async fn alone(
-        &mut self,
-        running: &Running<'_>,
-        step: &Step,
-        catalog: &Catalog<'_>,
-        clean_up: &str,
-    ) -> Result<(), StepError> {
-        let begun = self.began(running, step).await?;
-        // What is there before the first intent was made by somebody else, and may be something else.
-        if !begun && self.ask(catalog.verify).await? {
-            return Err(StepError::Foreign);
-        }
-        self.intent(running, step).await?;
-        fault::point("step.before");
-        if !self.ask(catalog.verify).await? {
-            self.alone_settings(running).await?;
-            let watcher = self.watch(step);
-            let done = self.build(step, catalog, clean_up).await;
-            watcher.abort();
-            self.usual_settings(done).await?;
-            fault::point("step.after_statement");
-        }
-        if !self.ask(catalog.verify).await? {
-            return Err(PgError::Answer(format!(
-                "`{}` ran, and the catalog does not show its effect",
-                step.sql.join("; ")
-            ))
-            .into());
-        }
-        let (version, attempt, epoch) = (running.plan.version, running.attempt, self.lease.epoch);
-        self.engine.ledger.step_end(&mut self.session, version, attempt, &step.id, epoch).await?;
-        Ok(())
-    }
-
-    /// Whether an intent of the step is recorded that was not taken back.
-    async fn began(&mut self, running: &Running<'_>, step: &Step) -> Result<bool, PgError> {
-        let (version, attempt) = (running.plan.version, running.attempt);
-        let records = self.engine.ledger.steps(&mut self.session, version, attempt).await?;
-        Ok(records.iter().any(|record| record.id == step.id && record.state != "undone"))
-    }
-
-    async fn build(&mut self, step: &Step, catalog: &Catalog<'_>, clean_up: &str) -> Result<(), PgError> {
-        if self.ask(catalog.leftover).await? {
-            self.session.execute(clean_up).await?;
-        }
-        fault::point("step.statement");
-        for statement in &step.sql {
-            if let Err(error) = self.session.execute(statement).await {
-                // A half-built unique index rejects writers: it goes before anything else happens.
-                if !error.is_lost() && self.ask(catalog.leftover).await? {
-                    self.session.execute(clean_up).await?;
-                }
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    async fn undo_alone(
-        &mut self,
-        running: &Running<'_>,
-        step: &Step,
-        catalog: &Catalog<'_>,
-    ) -> Result<(), StepError> {
-        self.intent(running, step).await?;
-        let ours = self.ask(catalog.verify).await? || self.ask(catalog.leftover).await?;
-        if ours {
-            self.alone_settings(running).await?;
-            let watcher = self.watch(step);
-            let mut done = Ok(());
-            for statement in &step.undo {
-                done = done.and(self.session.execute(statement).await.map(drop));
-            }
-            watcher.abort();
-            self.usual_settings(done).await?;
-        }
-        self.undo_nothing(running, step).await
-    }
-
-    async fn ask(&mut self, question: &str) -> Result<bool, PgError> {
-        self.session.one(&format!("{question} AS value"), &[]).await
-    }
-
-    /// For a statement that waits for others to end and blocks nobody meanwhile.
-    async fn alone_settings(&mut self, running: &Running<'_>) -> Result<(), PgError> {
-        let path = path(&running.plan.search_path);
-        let set = format!(
-            "SET lock_timeout = 0; SET statement_timeout = '{ALONE_DEADLINE}'; SET search_path = {path}"
-        );
-        self.session.execute(&set).await.map(drop)
-    }
-
-    /// Back to the session's own settings, whatever came of the statement.
-    async fn usual_settings(&mut self, done: Result<(), PgError>) -> Result<(), PgError> {
-        if !done.as_ref().is_err_and(PgError::is_lost) {
-            let back = "SET lock_timeout = '300ms'; SET statement_timeout = 0; SET search_path = pg_catalog, pg_temp";
-            self.session.execute(back).await?;
-        }
-        done
-    }
-
-    async fn undo_nothing(&mut self, running: &Running<'_>, step: &Step) -> Result<(), StepError> {
+    pub(super) async fn undo_nothing(&mut self, running: &Running<'_>, step: &Step) -> Result<(), StepError> {
         let (version, attempt) = (running.plan.version, running.attempt);
         self.engine
             .ledger
@@ -444,24 +340,6 @@ impl Runner<'_> {
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
     }
-
-    /// Reports, from a second session, whom a long statement waits for.
-    fn watch(&self, step: &Step) -> tokio::task::JoinHandle<()> {
-        let (engine, pid, title) = (self.engine.clone(), self.session.pid, step.title.clone());
-        tokio::spawn(async move {
-            let Ok(mut session) = Session::connect(&engine.target, "migrate watch").await else { return };
-            for attempt in 1.. {
-                tokio::time::sleep(Duration::from_secs(2)).await;
-                match waits_for(&mut session, &engine.ledger.schema, pid).await {
-                    Ok(blockers) if blockers.is_empty() => {}
-                    Ok(blockers) => {
-                        engine.observer.saw(Happening::Waiting { title: title.clone(), blockers, attempt });
-                    }
-                    Err(_) => return,
-                }
-            }
-        })
-    }
 }
 
 /// Whether a condition on the catalog is true.
@@ -469,14 +347,8 @@ async fn holds(session: &mut Session, condition: &str) -> Result<bool, PgError> 
     session.one(&format!("SELECT {condition} AS value"), &[]).await
 }
 
-/// What to ask the catalog about a step without a transaction.
-struct Catalog<'a> {
-    verify: &'a str,
-    leftover: &'a str,
-}
-
 /// Why a try of a step did not succeed.
-enum StepError {
+pub(super) enum StepError {
     LeaseLost,
     /// What the step would make is there, and not of our making.
     Foreign,
@@ -501,7 +373,7 @@ impl From<PgError> for StepError {
 }
 
 /// The search path of the author's statements, as SQL.
-fn path(search_path: &[Ident]) -> String {
+pub(super) fn path(search_path: &[Ident]) -> String {
     let mut names: Vec<String> = search_path.iter().map(ToString::to_string).collect();
     names.push("pg_temp".to_owned());
     names.join(", ")

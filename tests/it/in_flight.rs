@@ -70,9 +70,9 @@ async fn three_on_one_table_under_writers_of_four_versions() {
         .expect(1)
         .says("migration 0008 is still moving")
         .says("migrate contract 0008");
+    // It may be null now, and will not be when 0009 is done.
     project.write("0010_late.sql", "ALTER TABLE users ALTER COLUMN visits DROP NOT NULL;");
-    project.migrate(&["expand"]).await.expect(0).says("0010 is ready");
-    project.migrate(&["abort", "10"]).await.expect(0);
+    project.migrate(&["expand"]).await.expect(1).says("migration 0009 is still moving");
     std::fs::remove_file(project.path("migrations/0010_late.sql")).unwrap();
     project.migrate(&["backfill", "--workers", "2"]).await.expect(0);
     for version in ["0007", "0008", "0009"] {

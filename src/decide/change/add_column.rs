@@ -25,6 +25,7 @@ pub(crate) fn plan(
     let what = format!("ADD COLUMN {}.{}", table.plain(), column.name.as_str());
     let exists = draft.catalog.table(table).is_some_and(|known| known.column(&column.name).is_some());
     if exists && if_not_exists {
+        draft.claim(Phase::Expand, Touch::Change, span, table, &column.name)?;
         draft.note(span, what, "nothing: it exists");
         return Ok(());
     }

@@ -128,6 +128,7 @@ pub(crate) fn plan(
     }
     let title = format!("ALTER COLUMN {}.{} TYPE {}", table.plain(), column.as_str(), conversion.type_sql);
     if !conversion.rewrites && conversion.type_sql == old.type_sql && using.is_none() {
+        draft.claim(Phase::Expand, Touch::Change, span, table, column)?;
         draft.note(span, title, "nothing: it has that type");
         return Ok(());
     }

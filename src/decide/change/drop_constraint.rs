@@ -26,6 +26,13 @@ pub(crate) fn plan(
     let what = format!("DROP CONSTRAINT {} of {}", name.as_str(), table.plain());
     let known = draft.catalog.table(table).and_then(|known| known.constraint(name)).cloned();
     let Some(known) = known else {
+        let made =
+            draft.catalog.constraint_names.contains(&format!("{}.{}", table.schema.as_str(), name.as_str()));
+        if if_exists && made && draft.is_in_flight(table) {
+            let title = format!("an earlier migration may be about to make `{}`", name.as_str());
+            return Err(Problem::new("in-flight", span.clone(), title, "dropped here")
+                .help("contract what is expanded first: `migrate contract`"));
+        }
         if if_exists {
             draft.note(span, what, "nothing: there is no such constraint");
             return Ok(());
@@ -49,7 +56,7 @@ pub(crate) fn plan(
     let relaxes = ["c", "f"].contains(&known.kind.as_str());
     let phase = if relaxes { Phase::Expand } else { Phase::Contract };
     for column in &known.columns {
-        draft.claim(phase, Touch::Read, span, table, column)?;
+        draft.claim(phase, Touch::Change, span, table, column)?;
     }
     if !relaxes {
         refuse_dependants(draft, span, table, &known)?;

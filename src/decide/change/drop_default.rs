@@ -25,6 +25,7 @@ pub(crate) fn plan(
             .help("take it away in a migration of its own, after this one is done"));
     }
     let Some(was) = default_of(draft, span, table, column)? else {
+        draft.claim(Phase::Contract, Touch::Change, span, table, column)?;
         draft.note(span, what, "nothing: there is none");
         return Ok(());
     };

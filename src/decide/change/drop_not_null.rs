@@ -30,12 +30,13 @@ pub(crate) fn plan(
         let title = format!("`{}` has no column `{}`", table.plain(), column.as_str());
         return Err(Problem::new("unknown-name", span.clone(), title, "named here"));
     };
-    if !known.not_null {
+    let was = std::mem::replace(&mut known.not_null, false);
+    // Before anything is said of it: an earlier migration may be about to make it otherwise.
+    draft.claim(Phase::Expand, Touch::Change, span, table, column)?;
+    if !was {
         draft.note(span, what, "nothing: it may be null");
         return Ok(());
     }
-    known.not_null = false;
-    draft.claim(Phase::Expand, Touch::Change, span, table, column)?;
     draft.note(span, what, "expand: run it; old code may then read nulls");
     draft.table(table);
     let check = check_name(draft, column);

@@ -19,6 +19,7 @@ pub(crate) mod drop_constraint;
 pub(crate) mod drop_default;
 pub(crate) mod drop_not_null;
 pub(crate) mod fill_column;
+pub(crate) mod hand_over;
 pub(crate) mod insert_values;
 pub(crate) mod mapping;
 pub(crate) mod names;

@@ -30,7 +30,7 @@ pub(crate) fn plan(
     }
     let columns = known.constraint(from).map(|known| known.columns.clone()).unwrap_or_default();
     for column in &columns {
-        draft.claim(Phase::Contract, Touch::Read, span, table, column)?;
+        draft.claim(Phase::Contract, Touch::Change, span, table, column)?;
     }
     draft.note(
         span,

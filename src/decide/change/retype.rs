@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::decide::change::add_foreign_key;
 use crate::decide::change::constraint::lock;
 use crate::decide::change::create_index::concurrent;
+use crate::decide::change::hand_over::{HandedOver, handed_over};
 use crate::decide::change::mapping::{hidden_name, new_name};
 use crate::decide::change::set_not_null::{check_name, prove};
 use crate::decide::draft::{
-    Draft, Retyped, TableDraft, has_constraint, has_unproved, step, table_step, undo_only, validate,
+    Draft, Retyped, TableDraft, has_constraint, has_unproved, table_step, undo_only, validate,
 };
 use crate::decide::plan::{Replaced, SealedColumn, Step};
 use crate::model::catalog::{Catalog, Column, Constraint, Index, Table};
@@ -208,15 +208,6 @@ impl Parts {
     ) {
         let olds: Vec<(&Retyped, &Column)> =
             work.retyped.iter().filter_map(|r| known.column(&r.column).map(|old| (r, old))).collect();
-        for (_, old) in olds.iter().filter(|(_, old)| old.not_null) {
-            let fresh = names.fresh(&old.name);
-            // Two statements: in one, the check would go first and SET NOT NULL would have to scan.
-            self.push(
-                names.alter(&format!("ALTER COLUMN {fresh} SET NOT NULL")),
-                names.alter(&format!("ALTER COLUMN {fresh} DROP NOT NULL")),
-            );
-            self.one_way(names.alter(&format!("DROP CONSTRAINT {}", check_name(draft, &fresh))));
-        }
         for key in indexes.iter().filter(|index| index.primary) {
             let name = key.constraint.as_ref().unwrap_or(&key.name);
             self.one_way(names.alter(&format!("DROP CONSTRAINT {name}")));
@@ -227,7 +218,7 @@ impl Parts {
             self.push(rename(name, &hidden), rename(&hidden, name));
             self.push(rename(&fresh, name), rename(name, &fresh));
             if old.identity {
-                self.swap_identity(names, retyped, old);
+                self.swap_identity(draft, names, retyped, old);
             } else {
                 let set = |column: &Ident, default: &str| {
                     names.alter(&format!("ALTER COLUMN {column} SET DEFAULT {default}"))
@@ -241,13 +232,11 @@ impl Parts {
                     self.push(set(name, default), drop(name));
                 }
             }
-            if old.not_null {
-                // What `down` cannot make must not fail new code.
-                let back = back_check(names, old);
-                self.push(
-                    names.alter(&format!("ALTER COLUMN {hidden} DROP NOT NULL")),
-                    names.alter(&format!("ADD CONSTRAINT {back} CHECK ({hidden} IS NOT NULL) NOT VALID")),
-                );
+            if old.not_null && !old.identity {
+                let [free, set, done] = swap_not_null(draft, names, old);
+                self.push(free, back_not_valid(names, old));
+                self.push(set, names.alter(&format!("ALTER COLUMN {name} DROP NOT NULL")));
+                self.one_way(done);
             }
             if let Some(comment) = &old.comment {
                 self.one_way(format!("COMMENT ON COLUMN {}.{name} IS {}", names.table, literal(comment)));
@@ -282,16 +271,22 @@ impl Parts {
 
     /// An identity cannot be handed over: its sequence is made again under its name, where it stood. Backwards the old
     /// column, which is not NOT NULL yet, gets a plain default first; see [`back_to_not_null`].
-    fn swap_identity(&mut self, names: &Names<'_>, retyped: &Retyped, old: &Column) {
+    fn swap_identity(&mut self, draft: &Draft<'_>, names: &Names<'_>, retyped: &Retyped, old: &Column) {
         let Some(sequence) = &old.sequence else { return };
         let (name, hidden) = (&old.name, names.hidden(&old.name));
+        let [free, set, done] = swap_not_null(draft, names, old);
         let there = [
             format!("ALTER SEQUENCE {sequence} AS {}", retyped.conversion.type_sql),
             names.alter(&format!("ALTER COLUMN {hidden} DROP IDENTITY")),
+            free,
+            set,
+            done,
             identity(names, old, name, sequence),
         ];
         let back = [
             names.alter(&format!("ALTER COLUMN {name} DROP IDENTITY")),
+            names.alter(&format!("ALTER COLUMN {name} DROP NOT NULL")),
+            back_not_valid(names, old),
             format!("CREATE SEQUENCE {sequence} AS {} {}", old.type_sql, options(old)),
             names.alter(&format!(
                 "ALTER COLUMN {hidden} SET DEFAULT nextval({}::regclass)",
@@ -410,6 +405,24 @@ fn keeping_count(sequence: &QualifiedName, statements: &[String], type_sql: &str
     )
 }
 
+/// NOT NULL goes over from the old column, whose values `down` may fail to make, to the new one, which a check has proved.
+/// In this order, because a server that names NOT NULL gives the name to one column only; and in statements of their own,
+/// because in one the check would go first and SET NOT NULL would have to scan.
+fn swap_not_null(draft: &Draft<'_>, names: &Names<'_>, old: &Column) -> [String; 3] {
+    let (name, proof) = (&old.name, check_name(draft, &names.fresh(&old.name)));
+    [
+        names.alter(&format!("ALTER COLUMN {} DROP NOT NULL", names.hidden(name))),
+        names.alter(&format!("ALTER COLUMN {name} SET NOT NULL")),
+        names.alter(&format!("DROP CONSTRAINT {proof}")),
+    ]
+}
+
+/// Backwards the old column's NOT NULL begins as a check for new rows.
+fn back_not_valid(names: &Names<'_>, old: &Column) -> String {
+    let (check, hidden) = (back_check(names, old), names.hidden(&old.name));
+    names.alter(&format!("ADD CONSTRAINT {check} CHECK ({hidden} IS NOT NULL) NOT VALID"))
+}
+
 fn back_check(names: &Names<'_>, old: &Column) -> Ident {
     Ident::derived(&["_pontoon", &names.version, "back", old.name.as_str()])
 }
@@ -476,135 +489,4 @@ fn new_check(names: &Names<'_>, check: &Constraint) -> Vec<Step> {
         lock(names.table, LockMode::ShareUpdateExclusive),
     );
     vec![again, add, validate(names.table, &name)]
-}
-
-/// A foreign key with a column on either side that is swapped.
-pub(crate) struct HandedOver<'a> {
-    child: &'a QualifiedName,
-    parent: &'a QualifiedName,
-    key: &'a Constraint,
-    /// The columns of the new key, on both sides.
-    own: Vec<Ident>,
-    theirs: Vec<Ident>,
-}
-
-fn handed_over<'a>(draft: &Draft<'_>, tables: &[TableDraft], before: &'a Catalog) -> Vec<HandedOver<'a>> {
-    let version = draft.file.version.number().to_string();
-    let beside = |table: &QualifiedName, column: &Ident| {
-        let swapped =
-            tables.iter().any(|work| &work.name == table && work.retyped.iter().any(|r| &r.column == column));
-        if swapped { new_name(&version, column) } else { column.clone() }
-    };
-    let mut keys = Vec::new();
-    for child in &before.tables {
-        for key in &child.constraints {
-            let Some(parent) = &key.parent else { continue };
-            let own: Vec<Ident> = key.columns.iter().map(|column| beside(&child.name, column)).collect();
-            let theirs: Vec<Ident> = key.parent_columns.iter().map(|column| beside(parent, column)).collect();
-            if own != key.columns || theirs != key.parent_columns {
-                keys.push(HandedOver { child: &child.name, parent, key, own, theirs });
-            }
-        }
-    }
-    keys
-}
-
-/// Steps that hand foreign keys over: the new ones are built beside the old ones and validated; just before the swaps the
-/// old ones go and the new ones take their names.
-pub(crate) fn foreign_keys(
-    draft: &Draft<'_>,
-    tables: &[TableDraft],
-    before: &Catalog,
-) -> (Vec<Step>, Vec<Step>) {
-    let version = draft.file.version.number().to_string();
-    let (mut restrict, mut seal) = (Vec::new(), Vec::new());
-    for handed in handed_over(draft, tables, before) {
-        let (child, name) = (handed.child, &handed.key.name);
-        let fresh = new_name(&version, name);
-        if handed.key.validated {
-            restrict.push(undo_only(
-                format!("validate {} again", name.as_str()),
-                has_unproved(child, name),
-                vec![format!("ALTER TABLE {child} VALIDATE CONSTRAINT {name}")],
-                lock(child, LockMode::ShareUpdateExclusive),
-            ));
-        }
-        let text = handed.definition(&handed.own, &handed.theirs);
-        restrict.push(add_foreign_key::add(child, handed.parent, &fresh, &text));
-        if handed.key.validated {
-            restrict.push(validate(child, &fresh));
-        }
-        seal.push(handed.hand_over(&fresh));
-    }
-    (restrict, seal)
-}
-
-impl HandedOver<'_> {
-    /// The key's own definition, over other columns.
-    fn definition(&self, own: &[Ident], theirs: &[Ident]) -> String {
-        let list = |columns: &[Ident]| columns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        // `FOREIGN KEY (…) REFERENCES parent(…) rest`
-        let definition = self.key.definition.trim_end_matches(" NOT VALID");
-        let rest = definition.rsplit_once(" REFERENCES ").map_or("", |(_, rest)| rest);
-        let rest = closing(rest).map_or("", |at| &rest[at..]);
-        format!("FOREIGN KEY ({}) REFERENCES {} ({}){rest}", list(own), self.parent, list(theirs))
-    }
-
-    fn hand_over(&self, fresh: &Ident) -> Step {
-        let (child, name) = (self.child, &self.key.name);
-        let mut both = vec![child, self.parent];
-        both.sort();
-        both.dedup();
-        let tables: Vec<String> = both.iter().map(ToString::to_string).collect();
-        let lock_both = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", tables.join(", "));
-        let mut sql = vec![
-            lock_both.clone(),
-            format!("ALTER TABLE {child} DROP CONSTRAINT {name}"),
-            format!("ALTER TABLE {child} RENAME CONSTRAINT {fresh} TO {name}"),
-        ];
-        if let Some(comment) = &self.key.comment {
-            sql.push(format!("COMMENT ON CONSTRAINT {name} ON {child} IS {}", literal(comment)));
-        }
-        let old = self.definition(&self.key.columns, &self.key.parent_columns);
-        // The parent's own way back may have brought it already.
-        let undo = vec![
-            lock_both,
-            format!("ALTER TABLE {child} DROP CONSTRAINT IF EXISTS {name}"),
-            format!("ALTER TABLE {child} ADD CONSTRAINT {name} {old} NOT VALID"),
-        ];
-        let title = format!("hand {} of {} over to the new columns", name.as_str(), child.plain());
-        step(title, sql, undo, both.iter().map(|table| lock(table, LockMode::AccessExclusive)).collect())
-    }
-
-    /// The old key, at the end of the parent's way back. A child that was swapped before its parent still is.
-    fn old_back(&self, version: &str, tables: &[TableDraft]) -> String {
-        let place = |table: &QualifiedName| tables.iter().position(|work| &work.name == table);
-        let child = tables.iter().find(|work| &work.name == self.child);
-        let still = place(self.child) < place(self.parent);
-        let own: Vec<Ident> = self
-            .key
-            .columns
-            .iter()
-            .map(|column| {
-                let swapped = child.is_some_and(|work| work.retyped.iter().any(|r| &r.column == column));
-                if still && swapped { hidden_name(version, column) } else { column.clone() }
-            })
-            .collect();
-        let old = self.definition(&own, &self.key.parent_columns);
-        format!("ALTER TABLE {} ADD CONSTRAINT {} {old} NOT VALID", self.child, self.key.name)
-    }
-}
-
-/// The place behind the parenthesis that closes the first one; names in quotes may hold any.
-fn closing(text: &str) -> Option<usize> {
-    let (mut quoted, mut open) = (false, false);
-    for (at, letter) in text.char_indices() {
-        match letter {
-            '"' => quoted = !quoted,
-            '(' if !quoted => open = true,
-            ')' if !quoted && open => return Some(at + 1),
-            _ => {}
-        }
-    }
-    None
 }

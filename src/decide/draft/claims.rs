@@ -98,6 +98,11 @@ impl Draft<'_> {
             .map(|claim| &claim.column)
     }
 
+    /// Whether an earlier migration is still moving anything of the table.
+    pub(crate) fn is_in_flight(&self, table: &QualifiedName) -> bool {
+        self.moving.iter().any(|moving| &moving.table == table)
+    }
+
     /// The same for a statement that is run as written: it is held against the names in its text.
     pub(super) fn claim_words(&self, statement: &Statement) -> Result<(), Problem> {
         // `SELECT *` names every column.

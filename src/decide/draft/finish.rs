@@ -77,7 +77,7 @@ impl Draft<'_> {
                 self.settle.push(analyze(&job.table));
             }
         }
-        let (new_keys, handed_over) = change::retype::foreign_keys(&self, &tables, before);
+        let (new_keys, handed_over) = change::hand_over::foreign_keys(&self, &tables, before);
         self.restrict.extend(new_keys);
         seal.splice(0..0, handed_over);
         seal.extend(std::mem::take(&mut self.seal));
