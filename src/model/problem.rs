@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::words::ident::{Ident, QualifiedName};
+
 /// The text that positions point into.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
@@ -54,6 +56,23 @@ impl Problem {
             "to run it as written, put `-- migrate: phase expand` or `-- migrate: phase contract` on the line above \
              (it is then not analysed)",
         )
+    }
+
+    /// A column that the table does not have at this line.
+    pub(crate) fn no_column(span: Range<usize>, table: &QualifiedName, column: &Ident, label: &str) -> Self {
+        let title = format!("`{}` has no column `{}`", table.plain(), column.as_str());
+        Self::new("unknown-name", span, title, label)
+    }
+
+    /// A constraint that the table does not have at this line.
+    pub(crate) fn no_constraint(
+        span: Range<usize>,
+        table: &QualifiedName,
+        name: &Ident,
+        label: &str,
+    ) -> Self {
+        let title = format!("`{}` has no constraint `{}`", table.plain(), name.as_str());
+        Self::new("unknown-name", span, title, label)
     }
 
     pub(crate) fn and(mut self, span: Range<usize>, label: impl Into<String>) -> Self {

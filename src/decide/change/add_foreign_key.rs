@@ -6,10 +6,10 @@
 
 use std::ops::Range;
 
-use crate::decide::change::constraint::{becomes, learn, lock, name, phase, require};
+use crate::decide::change::constraint::{becomes, learn, name, phase, require};
 use crate::decide::change::names::Space;
 use crate::decide::change::supported;
-use crate::decide::draft::{Draft, Phase, Touch, step, validate};
+use crate::decide::draft::{Draft, Phase, Touch, lock_tables, step, validate};
 use crate::decide::plan::Step;
 use crate::model::problem::Problem;
 use crate::model::sql::{Name, NewConstraint};
@@ -82,29 +82,14 @@ pub(crate) fn orphan(
     )
 }
 
-/// The constraint for new rows. Both tables' locks are taken first, always in the order of their names.
+/// The constraint for new rows. Both tables' locks are taken first.
 pub(crate) fn add(table: &QualifiedName, parent: &QualifiedName, name: &Ident, text: &str) -> Step {
-    let lock_both = |mode: LockMode| {
-        let mut both = vec![table, parent];
-        both.sort();
-        both.dedup();
-        let tables: Vec<String> = both.iter().map(ToString::to_string).collect();
-        format!("LOCK TABLE {} IN {mode} MODE", tables.join(", "))
-    };
-    let mut locks = vec![lock(table, LockMode::ShareRowExclusive)];
-    if parent != table {
-        locks.push(lock(parent, LockMode::ShareRowExclusive));
-    }
+    let (lock_both, locks) = lock_tables(&[table, parent], LockMode::ShareRowExclusive);
+    let (lock_alone, _) = lock_tables(&[table, parent], LockMode::AccessExclusive);
     step(
         format!("check {} for new rows of {}", name.as_str(), table.plain()),
-        vec![
-            lock_both(LockMode::ShareRowExclusive),
-            format!("ALTER TABLE {table} ADD CONSTRAINT {name} {text} NOT VALID"),
-        ],
-        vec![
-            lock_both(LockMode::AccessExclusive),
-            format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"),
-        ],
+        vec![lock_both, format!("ALTER TABLE {table} ADD CONSTRAINT {name} {text} NOT VALID")],
+        vec![lock_alone, format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}")],
         locks,
     )
 }

@@ -324,8 +324,7 @@ fn tried(
 ) -> Result<(Table, Conversion), Problem> {
     let known = draft.catalog.table(table).filter(|known| known.column(column).is_some());
     let Some(known) = known else {
-        let title = format!("`{}` has no column `{}`", table.plain(), column.as_str());
-        return Err(Problem::new("unknown-name", span.clone(), title, "changed here"));
+        return Err(Problem::no_column(span.clone(), table, column, "changed here"));
     };
     let Some(conversion) = draft.catalog.conversions.get(&Conversion::key(table, column, asked)) else {
         return Err(Problem::new(

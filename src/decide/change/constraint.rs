@@ -47,8 +47,7 @@ pub(crate) fn phase(
     for column in columns {
         let Some(known) = draft.catalog.table(table) else { continue };
         if known.column(column).is_none() {
-            let title = format!("`{}` has no column `{}`", table.plain(), column.as_str());
-            return Err(Problem::new("unknown-name", span.clone(), title, "named here"));
+            return Err(Problem::no_column(span.clone(), table, column, "named here"));
         }
         if draft.tables.iter().any(|work| &work.name == table && work.renamed.iter().any(|r| &r.to == column))
         {

@@ -43,8 +43,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, index: &CreateI
     let mut filled = 0;
     for column in &index.tail.columns {
         if draft.catalog.table(&table).is_none_or(|known| known.column(column).is_none()) {
-            let title = format!("`{}` has no column `{}`", table.plain(), column.as_str());
-            return Err(Problem::new("unknown-name", statement.span.clone(), title, "named here"));
+            return Err(Problem::no_column(statement.span.clone(), &table, column, "named here"));
         }
         filled += usize::from(draft.added(&table, column).is_some_and(|added| added.filled.is_some()));
     }

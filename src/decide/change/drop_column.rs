@@ -36,8 +36,7 @@ pub(crate) fn plan(
             draft.note(span, what, "nothing: there is no such column");
             return Ok(());
         }
-        let title = format!("`{}` has no column `{}`", table.plain(), column.as_str());
-        return Err(Problem::new("unknown-name", span.clone(), title, "dropped here"));
+        return Err(Problem::no_column(span.clone(), table, column, "dropped here"));
     };
     if *cascade {
         return Err(Problem::new(

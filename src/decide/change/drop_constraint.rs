@@ -8,11 +8,11 @@ use std::ops::Range;
 
 use crate::decide::change::add_foreign_key::orphan;
 use crate::decide::change::constraint::lock;
-use crate::decide::draft::{Draft, Phase, Touch, has_unproved, step, table_step, undo_only};
+use crate::decide::draft::{Draft, Phase, Touch, has_unproved, lock_tables, step, table_step, undo_only};
 use crate::decide::plan::Loss;
 use crate::model::catalog::Constraint;
 use crate::model::problem::Problem;
-use crate::words::ident::{Ident, QualifiedName};
+use crate::words::ident::{Ident, QualifiedName, literal};
 use crate::words::lock_mode::LockMode;
 
 pub(crate) fn plan(
@@ -37,8 +37,7 @@ pub(crate) fn plan(
             draft.note(span, what, "nothing: there is no such constraint");
             return Ok(());
         }
-        let title = format!("`{}` has no constraint `{}`", table.plain(), name.as_str());
-        return Err(Problem::new("unknown-name", span.clone(), title, "dropped here"));
+        return Err(Problem::no_constraint(span.clone(), table, name, "dropped here"));
     };
     if cascade {
         return Err(Problem::new(
@@ -100,18 +99,15 @@ fn relax(draft: &mut Draft<'_>, table: &QualifiedName, known: &Constraint) {
         );
     }
     let title = format!("drop {} of {}", name.as_str(), table.plain());
-    let mut both: Vec<&QualifiedName> = std::iter::once(table).chain(&known.parent).collect();
-    both.sort();
-    both.dedup();
-    let tables: Vec<String> = both.iter().map(ToString::to_string).collect();
-    let lock_both = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", tables.join(", "));
-    let locks = both.iter().map(|table| lock(table, LockMode::AccessExclusive)).collect();
+    let both: Vec<&QualifiedName> = std::iter::once(table).chain(&known.parent).collect();
+    let (lock_both, locks) = lock_tables(&both, LockMode::AccessExclusive);
     let sql = vec![lock_both.clone(), format!("ALTER TABLE {table} DROP CONSTRAINT {name}")];
-    let undo = vec![lock_both, format!("ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID")];
-    draft.push(Phase::Expand, step(title, sql, undo, locks));
-    if known.comment.is_some() {
-        draft.warnings.push(format!("abort does not bring the comment on {} back", name.as_str()));
+    let mut undo =
+        vec![lock_both, format!("ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID")];
+    if let Some(comment) = &known.comment {
+        undo.push(format!("COMMENT ON CONSTRAINT {name} ON {table} IS {}", literal(comment)));
     }
+    draft.push(Phase::Expand, step(title, sql, undo, locks));
 }
 
 /// True for a row that the constraint would not allow.

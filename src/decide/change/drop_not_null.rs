@@ -27,8 +27,7 @@ pub(crate) fn plan(
         return Ok(());
     }
     let Some(known) = draft.catalog.table_mut(table).and_then(|known| known.column_mut(column)) else {
-        let title = format!("`{}` has no column `{}`", table.plain(), column.as_str());
-        return Err(Problem::new("unknown-name", span.clone(), title, "named here"));
+        return Err(Problem::no_column(span.clone(), table, column, "named here"));
     };
     let was = std::mem::replace(&mut known.not_null, false);
     // Before anything is said of it: an earlier migration may be about to make it otherwise.

@@ -68,8 +68,7 @@ fn classify(
     let (mut ours, mut others) = (Vec::new(), Vec::new());
     for set in sets {
         if draft.catalog.table(table).is_some_and(|known| known.column(&set.column).is_none()) {
-            let title = format!("`{}` has no column `{}`", table.plain(), set.column.as_str());
-            return Err(Problem::new("unknown-name", set.span.clone(), title, "set here"));
+            return Err(Problem::no_column(set.span.clone(), table, &set.column, "set here"));
         }
         if draft.added(table, &set.column).is_some() { ours.push(set) } else { others.push(set) }
     }
@@ -134,8 +133,7 @@ pub(crate) fn resolve(
         Resolved { text: String::new(), reads: BTreeSet::new(), may_raise: expression.may_raise() };
     for column in expression.columns() {
         let Some(known) = draft.catalog.table(table).and_then(|known| known.column(&column)) else {
-            let title = format!("`{}` has no column `{}`", table.plain(), column.as_str());
-            return Err(Problem::new("unknown-name", span, title, "named here"));
+            return Err(Problem::no_column(span, table, &column, "named here"));
         };
         if known.generated {
             let title = format!("`{}` is generated, and triggers run before it is computed", column.as_str());

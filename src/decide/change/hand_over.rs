@@ -4,7 +4,7 @@
 use crate::decide::change::add_foreign_key;
 use crate::decide::change::constraint::lock;
 use crate::decide::change::mapping::{hidden_name, new_name};
-use crate::decide::draft::{Draft, TableDraft, has_unproved, step, undo_only, validate};
+use crate::decide::draft::{Draft, TableDraft, has_unproved, lock_tables, step, undo_only, validate};
 use crate::decide::plan::Step;
 use crate::model::catalog::{Catalog, Constraint};
 use crate::words::ident::{Ident, QualifiedName, literal};
@@ -88,11 +88,7 @@ impl HandedOver<'_> {
 
     fn hand_over(&self, fresh: &Ident) -> Step {
         let (child, name) = (self.child, &self.key.name);
-        let mut both = vec![child, self.parent];
-        both.sort();
-        both.dedup();
-        let tables: Vec<String> = both.iter().map(ToString::to_string).collect();
-        let lock_both = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", tables.join(", "));
+        let (lock_both, locks) = lock_tables(&[child, self.parent], LockMode::AccessExclusive);
         let mut sql = vec![
             lock_both.clone(),
             format!("ALTER TABLE {child} DROP CONSTRAINT {name}"),
@@ -109,7 +105,7 @@ impl HandedOver<'_> {
             format!("ALTER TABLE {child} ADD CONSTRAINT {name} {old} NOT VALID"),
         ];
         let title = format!("hand {} of {} over to the new columns", name.as_str(), child.plain());
-        step(title, sql, undo, both.iter().map(|table| lock(table, LockMode::AccessExclusive)).collect())
+        step(title, sql, undo, locks)
     }
 
     /// The old key, at the end of the parent's way back. A child that was swapped before its parent still is.

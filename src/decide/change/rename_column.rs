@@ -30,8 +30,7 @@ pub(crate) fn plan(
     }
     let Some(known) = draft.catalog.table(table) else { return Ok(()) };
     let Some(column) = known.column(from) else {
-        let title = format!("`{}` has no column `{}`", table.plain(), from.as_str());
-        return Err(Problem::new("unknown-name", span.clone(), title, "renamed here"));
+        return Err(Problem::no_column(span.clone(), table, from, "renamed here"));
     };
     if known.column(to).is_some() {
         let title = format!("`{}` already has a column `{}`", table.plain(), to.as_str());

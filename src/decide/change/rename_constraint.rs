@@ -21,8 +21,7 @@ pub(crate) fn plan(
 ) -> Result<(), Problem> {
     let Some(known) = draft.catalog.table(table) else { return Ok(()) };
     if known.constraint(from).is_none() {
-        let title = format!("`{}` has no constraint `{}`", table.plain(), from.as_str());
-        return Err(Problem::new("unknown-name", span.clone(), title, "renamed here"));
+        return Err(Problem::no_constraint(span.clone(), table, from, "renamed here"));
     }
     if known.constraint(to).is_some() {
         let title = format!("`{}` already has a constraint `{}`", table.plain(), to.as_str());

@@ -67,10 +67,7 @@ pub(crate) fn default_of(
 ) -> Result<Option<String>, Problem> {
     let known: Option<&Column> = draft.catalog.table(table).and_then(|known| known.column(column));
     match known {
-        None => {
-            let title = format!("`{}` has no column `{}`", table.plain(), column.as_str());
-            Err(Problem::new("unknown-name", span.clone(), title, "named here"))
-        }
+        None => Err(Problem::no_column(span.clone(), table, column, "named here")),
         Some(known) if known.generated || known.identity => {
             let title = format!("`{}` is generated or an identity", column.as_str());
             Err(Problem::new("generated-default", span.clone(), title, "named here")

@@ -23,8 +23,7 @@ pub(crate) fn plan(
     if let Some(column) = column
         && draft.catalog.table(table).is_some_and(|known| known.column(column).is_none())
     {
-        let title = format!("`{}` has no column `{}`", table.plain(), column.as_str());
-        return Err(Problem::new("unknown-name", span.clone(), title, "named here"));
+        return Err(Problem::no_column(span.clone(), table, column, "named here"));
     }
     draft.note(span, format!("{text} on {}", table.plain()), "expand: run it; no query sees it");
     if column.is_none_or(|column| draft.added(table, column).is_none()) {

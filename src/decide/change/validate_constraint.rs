@@ -17,8 +17,7 @@ pub(crate) fn plan(
     name: &Ident,
 ) -> Result<(), Problem> {
     if draft.catalog.table(table).is_some_and(|known| known.constraint(name).is_none()) {
-        let title = format!("`{}` has no constraint `{}`", table.plain(), name.as_str());
-        return Err(Problem::new("unknown-name", span.clone(), title, "named here"));
+        return Err(Problem::no_constraint(span.clone(), table, name, "named here"));
     }
     draft.note(span, format!("VALIDATE {} of {}", name.as_str(), table.plain()), "contract: run it");
     draft.table(table);

@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use claims::Claim;
-pub(crate) use steps::{has_constraint, has_unproved, install, step, table_step, undo_only, validate};
+pub(crate) use steps::{
+    has_constraint, has_unproved, install, lock_tables, step, table_step, undo_only, validate,
+};
 
 use crate::decide::change;
 use crate::decide::plan::{ChangeLine, Loss, Mode, Plan, Step, TableLock};

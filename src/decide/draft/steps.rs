@@ -56,6 +56,16 @@ pub(crate) fn validate(table: &QualifiedName, constraint: &Ident) -> Step {
     Step { scans: true, ..step(title, sql, Vec::new(), vec![lock]) }
 }
 
+/// Takes the locks of several tables at once, always in the order of their names; with what it declares.
+pub(crate) fn lock_tables(tables: &[&QualifiedName], mode: LockMode) -> (String, Vec<TableLock>) {
+    let mut tables = tables.to_vec();
+    tables.sort();
+    tables.dedup();
+    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    let locks = tables.into_iter().map(|table| TableLock { table: table.clone(), mode }).collect();
+    (format!("LOCK TABLE {} IN {mode} MODE", names.join(", ")), locks)
+}
+
 /// A step that changes one table in one transaction, with the table's lock taken first.
 pub(crate) fn table_step(
     table: &QualifiedName,
