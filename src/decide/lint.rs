@@ -52,6 +52,9 @@ fn look(statement: &Statement) -> Vec<Finding> {
         StatementKind::Other(what) => {
             vec![Finding { is_error: true, problem: Problem::unsupported(statement.span.clone(), what) }]
         }
+        StatementKind::DropObjects(objects) if objects.cascade => {
+            vec![Finding { is_error: true, problem: Problem::cascade(statement.span.clone()) }]
+        }
         StatementKind::AlterTable { actions, .. } => actions
             .iter()
             .filter_map(|(span, action)| match action {
@@ -60,15 +63,7 @@ fn look(statement: &Statement) -> Vec<Finding> {
                     problem: Problem::unsupported(span.clone(), &format!("ALTER TABLE … {what}")),
                 }),
                 Action::DropColumn { cascade: true, .. } | Action::DropConstraint { cascade: true, .. } => {
-                    Some(Finding {
-                        is_error: true,
-                        problem: Problem::new(
-                            "cascade",
-                            span.clone(),
-                            "CASCADE would take away what nobody named",
-                            "this statement",
-                        ),
-                    })
+                    Some(Finding { is_error: true, problem: Problem::cascade(span.clone()) })
                 }
                 Action::AlterType { using, .. } => {
                     let problem = using.as_ref().and_then(meaning)?;
@@ -85,7 +80,8 @@ fn look(statement: &Statement) -> Vec<Finding> {
                 | Action::DropConstraint { .. }
                 | Action::ValidateConstraint { .. }
                 | Action::RenameConstraint { .. }
-                | Action::Setting { .. } => None,
+                | Action::Setting { .. }
+                | Action::RowSecurity { .. } => None,
             })
             .collect(),
         StatementKind::Begin
@@ -97,6 +93,9 @@ fn look(statement: &Statement) -> Vec<Finding> {
         | StatementKind::CreateObject { .. }
         | StatementKind::AddEnumValue
         | StatementKind::Rename(_)
-        | StatementKind::Describe(_) => Vec::new(),
+        | StatementKind::Describe(_)
+        | StatementKind::Revoke
+        | StatementKind::CreateOnTable(_)
+        | StatementKind::DropObjects(_) => Vec::new(),
     }
 }

@@ -53,6 +53,10 @@ pub(crate) struct Plan {
     pub(crate) drop: Vec<Step>,
     /// Columns that the seal hides.
     pub(crate) sealed: Vec<SealedColumn>,
+    /// Other objects that the seal hides, as the server describes them, with what it then calls them.
+    pub(crate) hidden: BTreeMap<String, String>,
+    /// The same with those that contract changes in place.
+    pub(crate) objects: Vec<String>,
     /// What an abort would throw away, and what is in its way.
     pub(crate) losses: Vec<Loss>,
 }

@@ -253,6 +253,19 @@ impl Runner<'_> {
             let ledger = &self.engine.ledger;
             details.extend(ledger.dependants(&mut self.session, &column.table, goes, constraints).await?);
         }
+        let goes_along = |what: &String| {
+            let generated = plan.sealed.iter().any(|column| {
+                let name = if sealed { &column.hidden } else { &column.going };
+                what == &format!("default value for column {} of table {}", name.as_str(), column.table)
+            });
+            generated
+                || if sealed {
+                    plan.hidden.values().any(|hidden| hidden == what)
+                } else {
+                    plan.objects.contains(what)
+                }
+        };
+        details.retain(|what| !goes_along(what));
         if details.is_empty() {
             return Ok(());
         }
@@ -285,7 +298,7 @@ impl Runner<'_> {
 
     /// How long the old shape stays sealed. Where nothing is hidden there is nothing to wait for.
     fn soak(&self, plan: &Plan, asked: Option<Duration>) -> i64 {
-        if plan.sealed.is_empty() {
+        if plan.sealed.is_empty() && plan.hidden.is_empty() {
             return 0;
         }
         let soak = asked

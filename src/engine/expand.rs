@@ -153,6 +153,11 @@ impl Engine {
                 snapshot => {
                     let mut catalog: Catalog = snapshot?;
                     self.try_conversions(session, statements(), &mut catalog).await?;
+                    for signature in statements().flat_map(Statement::signatures) {
+                        let path = &self.settings.search_path;
+                        let what = catalog::function(session, path, signature).await?;
+                        catalog.signatures.extend(what.map(|what| (signature.to_owned(), what)));
+                    }
                     self.reserve_names(session, files, &mut catalog).await?;
                     return Ok(catalog);
                 }
@@ -174,6 +179,7 @@ impl Engine {
             if entry.state.is_in_flight() && !files.iter().any(|file| file.version == entry.version) {
                 let (plan, _) = self.stored_plan(session, entry.version).await?;
                 catalog.reserve(&plan.names);
+                catalog.busy_objects.extend(plan.objects.into_iter().map(|what| (what, entry.version)));
             }
         }
         Ok(())

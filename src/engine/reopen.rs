@@ -81,6 +81,7 @@ impl Runner<'_> {
                 }
             }
         }
+        built.retain(|what| !plan.objects.contains(what));
         let version = plan.version;
         if !built.is_empty() {
             return Err(Failure::refused("something was built on a column whose type changed".to_owned())

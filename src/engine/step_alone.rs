@@ -29,8 +29,9 @@ impl Runner<'_> {
         clean_up: &str,
     ) -> Result<(), StepError> {
         let begun = self.began(running, step).await?;
-        // What is there before the first intent was made by somebody else, and may be something else.
-        if !begun && self.ask(catalog.verify).await? {
+        // What is there before the first intent was made by somebody else, and may be something else. A step that is
+        // never taken back makes nothing.
+        if !begun && !step.undo.is_empty() && self.ask(catalog.verify).await? {
             return Err(StepError::Foreign);
         }
         self.intent(running, step).await?;

@@ -73,38 +73,43 @@ impl Runner<'_> {
         Ok(false)
     }
 
-    /// Runs the analysed ones of the steps in transactions that are rolled back. From the drop on there is only forward, so
-    /// what would stop there must be found before.
+    /// Runs the short ones of the steps in one transaction that is rolled back: each may need what the one before took
+    /// away. From the drop on there is only forward, so what would stop there must be found before.
     pub(crate) async fn rehearse(&mut self, running: &Running<'_>, steps: &[Step]) -> Outcome<()> {
-        for step in steps.iter().filter(|step| step.mode == Mode::Transaction && !step.locks.is_empty()) {
-            let (started, mut conflicts) = (Instant::now(), 0);
-            loop {
-                let settings = settings(&running.plan.search_path, self.engine.limits.lock_timeout);
-                let tried = async {
-                    self.session.execute(&format!("BEGIN; {settings}")).await?;
-                    for statement in &step.sql {
-                        self.session.execute(statement).await?;
-                    }
-                    Ok::<(), PgError>(())
-                }
-                .await;
-                self.session.rollback().await;
-                match tried {
-                    Ok(()) => break,
-                    Err(error) if error.is_lock_conflict() => {
-                        conflicts += 1;
-                        self.wait_for_lock(step, conflicts, started, &error).await?;
-                    }
-                    Err(error) if error.is_lost() => self.reconnect(&error).await?,
-                    Err(error) => {
-                        let version = running.plan.version;
-                        return Err(Failure::refused(format!("{} would fail: {error}", step.title))
-                            .next(format!("correct the cause, then migrate contract {version}; or migrate reopen {version}")));
+        let steps: Vec<&Step> =
+            steps.iter().filter(|step| step.mode == Mode::Transaction && !step.scans).collect();
+        let (started, mut conflicts) = (Instant::now(), 0);
+        loop {
+            let settings = settings(&running.plan.search_path, self.engine.limits.lock_timeout);
+            let mut tried = self.session.execute(&format!("BEGIN; {settings}")).await.map(drop);
+            let mut at = steps.iter();
+            let mut current = None;
+            while let (Ok(()), Some(step)) = (&tried, at.next()) {
+                current = Some(*step);
+                for statement in &step.sql {
+                    if tried.is_ok() {
+                        tried = self.session.execute(statement).await.map(drop);
                     }
                 }
             }
+            self.session.rollback().await;
+            match (tried, current) {
+                (Ok(()), _) | (_, None) => return Ok(()),
+                (Err(error), Some(step)) if error.is_lock_conflict() => {
+                    conflicts += 1;
+                    self.wait_for_lock(step, conflicts, started, &error).await?;
+                }
+                (Err(error), _) if error.is_lost() => self.reconnect(&error).await?,
+                (Err(error), Some(step)) => {
+                    let version = running.plan.version;
+                    return Err(Failure::refused(format!("{} would fail: {error}", step.title)).next(
+                        format!(
+                            "correct the cause, then migrate contract {version}; or migrate reopen {version}"
+                        ),
+                    ));
+                }
+            }
         }
-        Ok(())
     }
 
     async fn record(&mut self, running: &Running<'_>, id: &str) -> Outcome<Option<String>> {

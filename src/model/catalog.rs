@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::sql::Name;
+use crate::model::sql::{Name, ObjectKind, Target};
 use crate::words::ident::{Ident, QualifiedName};
+use crate::words::version::Version;
 
 /// What the planner knows of a database. The planner applies each change to it, so that a name means what it means
 /// at that line.
@@ -24,6 +25,15 @@ pub(crate) struct Catalog {
     pub(crate) aggregates: BTreeSet<String>,
     /// Schemas, types and functions that exist, as `kind:schema.name`.
     pub(crate) objects: BTreeSet<String>,
+    /// Objects whose names occur in the files, with what is known of them.
+    #[serde(default)]
+    pub(crate) known_objects: Vec<Object>,
+    /// What a function's name and types mean, as the server describes it.
+    #[serde(default, skip)]
+    pub(crate) signatures: BTreeMap<String, String>,
+    /// Objects that migrations in flight are to take away or to replace, as the server describes them.
+    #[serde(default, skip)]
+    pub(crate) busy_objects: BTreeMap<String, Version>,
     /// Names of constraints that are taken, as `schema.name`.
     #[serde(default)]
     pub(crate) constraint_names: BTreeSet<String>,
@@ -33,6 +43,9 @@ pub(crate) struct Catalog {
     /// What the server says of type changes that the files ask for, by [`Conversion::key`].
     #[serde(default, skip)]
     pub(crate) conversions: BTreeMap<String, Conversion>,
+    /// `server_version_num`.
+    #[serde(default)]
+    pub(crate) server_version: i64,
     /// Whether the runner's role is exempt from row security.
     pub(crate) bypasses_row_security: bool,
 }
@@ -41,6 +54,26 @@ pub(crate) struct Catalog {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Relation {
     pub(crate) name: QualifiedName,
+}
+
+/// An object that a statement may rename, replace or drop.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Object {
+    /// As [`ObjectKind::word`] says it.
+    pub(crate) kind: String,
+    /// As `pg_describe_object` names it.
+    pub(crate) what: String,
+    pub(crate) name: QualifiedName,
+    /// The table of a policy or trigger.
+    pub(crate) on_table: Option<QualifiedName>,
+    /// The types of a function's arguments in parentheses.
+    pub(crate) arguments: String,
+    /// The statements that make it again, where the server can say them.
+    pub(crate) definition: Vec<String>,
+    /// What it is an inseparable part of.
+    pub(crate) part_of: Option<String>,
+    /// What stands in the way of its end, each as `pg_describe_object` names it.
+    pub(crate) dependants: Vec<String>,
 }
 
 /// A table with what is known of it.
@@ -56,6 +89,8 @@ pub(crate) struct Table {
     pub(crate) inherits: bool,
     /// The extension that owns it.
     pub(crate) extension: Option<String>,
+    pub(crate) row_security: bool,
+    /// Whether row security, where it is enabled, counts for the owner too.
     pub(crate) row_security_forced: bool,
     pub(crate) columns: Vec<Column>,
     pub(crate) indexes: Vec<Index>,
@@ -188,6 +223,7 @@ impl Table {
             persistence: "p".to_owned(),
             inherits: false,
             extension: None,
+            row_security: false,
             row_security_forced: false,
             columns: Vec::new(),
             indexes: Vec::new(),
@@ -262,6 +298,26 @@ impl Catalog {
 
     fn schemas<'a>(&self, name: &'a Name, search_path: &'a [Ident]) -> impl Iterator<Item = &'a Ident> {
         name.schema.iter().chain(search_path.iter().filter(|_| name.schema.is_none()))
+    }
+
+    /// The object of a kind that a name means, by the configured search path.
+    pub(crate) fn object(&self, kind: ObjectKind, target: &Target, search_path: &[Ident]) -> Option<&Object> {
+        let of_kind = || self.known_objects.iter().filter(|object| object.kind == kind.word());
+        if let Some(signature) = &target.signature {
+            let what = self.signatures.get(signature)?;
+            return of_kind().find(|object| &object.what == what);
+        }
+        let table = target.table.as_ref();
+        let found = |schema: &Ident| {
+            let mut all = of_kind().filter(|object| {
+                &object.name.schema == schema
+                    && object.name.name == target.name.name
+                    && object.on_table.as_ref().map(|on| &on.name) == table.map(|table| &table.name)
+            });
+            // A function's bare name must be its only one.
+            all.next().filter(|_| all.next().is_none())
+        };
+        self.schemas(&target.name, search_path).find_map(found)
     }
 
     pub(crate) fn table(&self, name: &QualifiedName) -> Option<&Table> {

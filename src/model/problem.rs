@@ -58,6 +58,12 @@ impl Problem {
         )
     }
 
+    /// CASCADE, whatever it is attached to.
+    pub(crate) fn cascade(span: Range<usize>) -> Self {
+        Self::new("cascade", span, "CASCADE would take away what nobody named", "this statement")
+            .help("take CASCADE out; what depends on it is listed if there is anything")
+    }
+
     /// A column that the table does not have at this line.
     pub(crate) fn no_column(span: Range<usize>, table: &QualifiedName, column: &Ident, label: &str) -> Self {
         let title = format!("`{}` has no column `{}`", table.plain(), column.as_str());

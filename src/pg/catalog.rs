@@ -36,6 +36,32 @@ pub(crate) async fn fingerprint(
     session.one(FINGERPRINT, &[Param::Texts(names)]).await
 }
 
+/// The function that a name with types means, as `pg_describe_object` names it; none if there is no such function or type.
+///
+/// # Errors
+/// A lost connection.
+pub(crate) async fn function(
+    session: &mut Session,
+    search_path: &[Ident],
+    signature: &str,
+) -> Result<Option<String>, PgError> {
+    let path: Vec<String> = search_path.iter().map(ToString::to_string).collect();
+    session.execute(&format!("BEGIN; SET LOCAL search_path = {}", path.join(", "))).await?;
+    let asked = "SELECT coalesce(to_regprocedure($1)::oid::bigint, 0) AS value";
+    let found: Result<i64, PgError> = session.one(asked, &[signature.into()]).await;
+    session.rollback().await;
+    match found {
+        Ok(0) => Ok(None),
+        Ok(oid) => {
+            let described = "SELECT pg_describe_object('pg_proc'::regclass, $1::oid, 0) AS value";
+            session.one(described, &[oid.into()]).await.map(Some)
+        }
+        Err(error) if error.is_lost() => Err(error),
+        // A type that does not exist.
+        Err(_) => Ok(None),
+    }
+}
+
 /// Tries a change of a column's type on an empty copy of the table, which is then rolled back: the server's own rules say
 /// whether it rewrites. Takes ACCESS SHARE on the table.
 ///

@@ -56,7 +56,7 @@ async fn files_that_cannot_be_planned_name_the_place_and_change_nothing() {
             "split the file",
         ),
         ("UPDATE users SET name = 'x', id = 1; ALTER TABLE users ADD CHECK (name = 'x');", "a data job"),
-        ("DROP TABLE users;", "DROP TABLE is not supported"),
+        ("DROP SCHEMA s;", "DROP SCHEMA is not supported"),
         ("SET lock_timeout = '1s';", "session setting"),
         ("CREATE SCHEMA s; ROLLBACK;", "transaction control"),
         ("CREATE TABLE p (a int) PARTITION BY LIST (a);", "partitioned"),

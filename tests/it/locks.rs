@@ -55,8 +55,13 @@ fn declared(step: &Value) -> Locks {
     strongest(step["locks"].as_array().unwrap().iter().map(|lock| {
         let part = |name: &str| lock["table"][name].as_str().unwrap().to_owned();
         let mode = spelled(lock["mode"].as_str().unwrap());
-        (format!("{}.{}", part("schema"), part("name")), mode)
+        (unsealed(&format!("{}.{}", part("schema"), part("name"))), mode)
     }))
+}
+
+/// A table that goes has another name while it is sealed.
+fn unsealed(table: &str) -> String {
+    table.replace("_pontoon_7_", "")
 }
 
 fn steps(plan: &Value) -> Vec<&Value> {
@@ -79,7 +84,11 @@ async fn watched(project: &Project, arguments: &[&str], undo: bool, kind: &Kind)
         let plan: Value = serde_json::from_str(&plan).unwrap();
         let held: Vec<Value> = serde_json::from_str(&text(&mut connection, HELD).await).unwrap();
         let held = held.iter().map(|lock| {
-            (lock["table"].as_str().unwrap().to_owned(), spelled(lock["mode"].as_str().unwrap()))
+            // A table that goes has another name while it is sealed.
+            (
+                lock["table"].as_str().unwrap().replace("_pontoon_7_", ""),
+                spelled(lock["mode"].as_str().unwrap()),
+            )
         });
         // A table that the file itself creates is nobody's yet.
         let fresh: Vec<&str> = plan["adds"].as_array().unwrap().iter().filter_map(Value::as_str).collect();

@@ -16,6 +16,7 @@ mod gate;
 mod in_flight;
 mod journeys;
 mod locks;
+mod objects;
 mod property;
 mod readme;
 mod servers;

@@ -3,7 +3,8 @@
 //! without default; its default and NOT NULL come in contract. Constraints behind it are planned like those of a table.
 //! Locks: ACCESS EXCLUSIVE, catalog-only.
 //! Undo: DROP COLUMN; values that only the new column holds are counted first.
-//! Limits: identity and stored generated columns would rewrite the table, and are refused with the alternative.
+//! Limits: identity and stored generated columns would rewrite the table, and are refused with the alternative; virtual ones
+//! need version 18 of the server.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -14,6 +15,9 @@ use crate::model::catalog::Column;
 use crate::model::problem::Problem;
 use crate::model::sql::NewColumn;
 use crate::words::ident::QualifiedName;
+
+/// The server version that brought virtual generated columns.
+const VIRTUAL_SINCE: i64 = 180_000;
 
 pub(crate) fn plan(
     draft: &mut Draft<'_>,
@@ -44,6 +48,23 @@ pub(crate) fn plan(
             "add the plain column here, and the rest in a migration of its own".to_owned()
         };
         return Err(Problem::unsupported(span.clone(), &format!("ADD COLUMN … {other}")).help(help));
+    }
+    if let Some(computed) = &column.computed {
+        let ready = draft.catalog.server_version >= VIRTUAL_SINCE
+            && !column.not_null
+            && column.constraints.is_empty();
+        if !ready {
+            let what =
+                "a virtual generated column before PostgreSQL 18, or with a rule that rows must be read for";
+            return Err(Problem::unsupported(span.clone(), what)
+                .help("a view can compute it; a rule on it goes into a migration of its own"));
+        }
+        for read in computed.columns() {
+            if draft.catalog.table(table).is_some_and(|known| known.column(&read).is_none()) {
+                return Err(Problem::no_column(computed.span.clone(), table, &read, "read here"));
+            }
+            draft.claim(Phase::Expand, Touch::Read, &computed.span, table, &read)?;
+        }
     }
     refuse_checked_domain(draft, span, &column.type_sql)?;
     // Each row gets a value of its own, as the server would give it: a fill.
@@ -104,7 +125,7 @@ impl Column {
                 .default
                 .as_ref()
                 .is_some_and(|default| default.expression.functions().is_empty()),
-            generated: false,
+            generated: column.computed.is_some(),
             identity: false,
             identity_kind: String::new(),
             sequence: None,

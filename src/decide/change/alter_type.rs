@@ -132,7 +132,7 @@ pub(crate) fn plan(
         draft.note(span, title, "nothing: it has that type");
         return Ok(());
     }
-    refuse_dependants(span, &known, column)?;
+    refuse_dependants(draft, span, &known, column)?;
     refuse_checked_domain(draft, span, &conversion.type_sql)?;
     let checked = known.constraints.iter().any(|k| k.kind == "c" && k.columns.contains(column));
     let dropped =
@@ -201,7 +201,7 @@ pub(crate) fn plan(
         let asked = what(type_sql, collation, None);
         let (known, conversion) = tried(draft, span, &child, &follower, &asked)?;
         supported_table(draft, span, &child)?;
-        refuse_dependants(span, &known, &follower)?;
+        refuse_dependants(draft, span, &known, &follower)?;
         draft.note(
             span,
             format!("{}.{} TYPE {}", child.plain(), follower.as_str(), conversion.type_sql),
@@ -348,11 +348,18 @@ fn tried(
 }
 
 /// What the server itself refuses, and what would follow the old column instead of the new one.
-fn refuse_dependants(span: &Range<usize>, known: &Table, column: &Ident) -> Result<(), Problem> {
+fn refuse_dependants(
+    draft: &Draft<'_>,
+    span: &Range<usize>,
+    known: &Table,
+    column: &Ident,
+) -> Result<(), Problem> {
     let mut found: Vec<String> = known
         .dependants
         .iter()
         .filter(|d| &d.column == column && !["pg_constraint", "pg_class"].contains(&d.kind.as_str()))
+        // A policy or trigger has no name to hide under, so it would follow the new column while the old one is needed.
+        .filter(|d| ["pg_policy", "pg_trigger"].contains(&d.kind.as_str()) || !draft.takes_away(&d.what))
         .map(|d| d.what.clone())
         .collect();
     found.extend(

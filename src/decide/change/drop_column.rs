@@ -2,7 +2,7 @@
 //! Phases: expand installs the trigger that computes it by `down`; contract seals it, lets it soak, drops it.
 //! Locks: ACCESS EXCLUSIVE, catalog-only.
 //! Undo: while sealed, the rename backwards; nothing after the drop.
-//! Limits: never CASCADE: what depends on the column is listed and must go first.
+//! Limits: never CASCADE: what depends on the column is listed and must go first, in the same file or before.
 
 use std::ops::Range;
 
@@ -39,18 +39,12 @@ pub(crate) fn plan(
         return Err(Problem::no_column(span.clone(), table, column, "dropped here"));
     };
     if *cascade {
-        return Err(Problem::new(
-            "cascade",
-            span.clone(),
-            "CASCADE would take away what nobody named",
-            "this statement",
-        )
-        .help("take CASCADE out; whatever depends on the column is listed if there is anything"));
+        return Err(Problem::cascade(span.clone()));
     }
     let blocking: Vec<&str> = known
         .dependants
         .iter()
-        .filter(|d| &d.column == column && !d.goes_silently)
+        .filter(|d| &d.column == column && !d.goes_silently && !draft.is_out_of_the_way(d))
         .map(|d| d.what.as_str())
         .collect();
     if !blocking.is_empty() {
@@ -60,10 +54,15 @@ pub(crate) fn plan(
             blocking.join(", ")
         );
         return Err(Problem::new("dependants", span.clone(), title, "dropped here")
-            .help("drop or change those first"));
+            .help("drop or replace those above in the same file, or in a migration before"));
     }
     let down = down_directive(draft, statement, column)?;
-    if down.is_none() && old.not_null && old.default.is_none() && !old.identity {
+    if old.generated && down.is_some() {
+        let title = format!("`{}` is generated: the server computes it", column.as_str());
+        return Err(Problem::new("directive", span.clone(), title, "dropped here").help("take `down` out"));
+    }
+    let generated = old.generated;
+    if down.is_none() && old.not_null && !generated && old.default.is_none() && !old.identity {
         return Err(Problem::new(
             "down-needed",
             span.clone(),
@@ -87,7 +86,7 @@ pub(crate) fn plan(
         None => "contract: seal, soak, drop",
     };
     draft.note(span, what, becomes);
-    draft.table(table).dropped.push(Dropped { column: column.clone(), down, span: span.clone() });
+    draft.table(table).dropped.push(Dropped { column: column.clone(), down, generated, span: span.clone() });
     if let Some(known) = draft.catalog.table_mut(table) {
         known.columns.retain(|known| &known.name != column);
     }

@@ -40,13 +40,7 @@ pub(crate) fn plan(
         return Err(Problem::no_constraint(span.clone(), table, name, "dropped here"));
     };
     if cascade {
-        return Err(Problem::new(
-            "cascade",
-            span.clone(),
-            "CASCADE would take away what nobody named",
-            "this statement",
-        )
-        .help("take CASCADE out; what depends on the constraint is listed if there is anything"));
+        return Err(Problem::cascade(span.clone()));
     }
     if draft.table(table).renamed_constraints.contains(name) {
         let title = format!("`{}` gets that name in contract", name.as_str());
@@ -70,6 +64,7 @@ pub(crate) fn plan(
     relax(draft, table, &known);
     let plain = format!("{}.{}", table.schema.as_str(), name.as_str());
     draft.catalog.constraint_names.remove(&plain);
+    draft.gone_constraints.insert(format!("constraint {} on table {table}", name.as_str()));
     if let Some(known) = draft.catalog.table_mut(table) {
         known.constraints.retain(|constraint| &constraint.name != name);
     }

@@ -82,7 +82,7 @@ pub(crate) fn mappings(
         }
     }
     // An old column without `down` goes with whatever reads it, else it stands alone, for the evidence only.
-    for dropped in work.dropped.iter().filter(|dropped| dropped.down.is_none()) {
+    for dropped in work.dropped.iter().filter(|dropped| dropped.down.is_none() && !dropped.generated) {
         let mut read = false;
         for group in &mut groups {
             let reads = filled.iter().any(|(added, filled)| {

@@ -12,12 +12,14 @@ pub(crate) mod as_written;
 pub(crate) mod constraint;
 pub(crate) mod create_index;
 pub(crate) mod create_object;
+pub(crate) mod create_on_table;
 pub(crate) mod create_table;
 pub(crate) mod describe;
 pub(crate) mod drop_column;
 pub(crate) mod drop_constraint;
 pub(crate) mod drop_default;
 pub(crate) mod drop_not_null;
+pub(crate) mod drop_object;
 pub(crate) mod fill_column;
 pub(crate) mod hand_over;
 pub(crate) mod insert_values;
@@ -28,6 +30,8 @@ pub(crate) mod rename_constraint;
 pub(crate) mod rename_object;
 pub(crate) mod repair;
 pub(crate) mod retype;
+pub(crate) mod revoke;
+pub(crate) mod row_security;
 pub(crate) mod set_default;
 pub(crate) mod set_not_null;
 pub(crate) mod setting;
@@ -59,6 +63,9 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), V
         return Err(unused);
     }
     let one = |result: Result<(), Problem>| result.map_err(|problem| vec![problem]);
+    if let Some(at) = draft.replaced_in(statement) {
+        return one(in_place(draft, statement, at));
+    }
     match &statement.kind {
         StatementKind::AlterTable { table, if_exists, actions } => {
             alter_table(draft, statement, table, *if_exists, actions)
@@ -67,13 +74,43 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), V
         StatementKind::CreateIndex(index) => one(create_index::plan(draft, statement, index)),
         StatementKind::Update { .. } => one(fill_column::plan(draft, statement)),
         StatementKind::InsertValues { table } => one(insert_values::plan(draft, statement, table)),
-        StatementKind::CreateObject { .. } => one(create_object::plan(draft, statement)),
+        StatementKind::CreateObject(object) => one(create_object::plan(draft, statement, object)),
+        StatementKind::CreateOnTable(object) => one(create_on_table::plan(draft, statement, object)),
+        StatementKind::DropObjects(objects) => one(drop_object::plan(draft, statement, objects)),
+        StatementKind::Revoke => one(revoke::plan(draft, statement)),
         StatementKind::AddEnumValue => one(create_object::plan_enum_value(draft, statement)),
         StatementKind::Rename(rename) => one(rename_object::plan(draft, statement, rename)),
         StatementKind::Describe(what) => one(describe::plan(draft, statement, what)),
         StatementKind::Other(what) => one(Err(Problem::unsupported(statement.span.clone(), what))),
         StatementKind::Begin | StatementKind::Commit => Ok(()),
     }
+}
+
+/// A statement that speaks of what the file puts in the place of something: it means that, and comes with it.
+fn in_place(draft: &mut Draft<'_>, statement: &Statement, at: usize) -> Result<(), Problem> {
+    let undo = match &statement.kind {
+        StatementKind::CreateObject(object) if !object.or_replace && !object.if_not_exists => {
+            let name = object.name.as_ref().map(|name| draft.new_name(name));
+            name.map_or_else(String::new, |name| create_object::drop_sql(object, &name))
+        }
+        StatementKind::CreateIndex(_) | StatementKind::Describe(_) => String::new(),
+        _ => {
+            let title = "this speaks of what the file puts in the place of something else";
+            return Err(Problem::new("order", statement.span.clone(), title, "that comes in contract only")
+                .help("split the file: this statement goes into a migration of its own"));
+        }
+    };
+    draft.note(
+        &statement.span,
+        model_name(statement),
+        "contract: with what stands in the place of the one that is dropped",
+    );
+    draft.replace_at(at, statement.text.clone(), undo);
+    Ok(())
+}
+
+fn model_name(statement: &Statement) -> String {
+    statement.text.split_whitespace().take(2).collect::<Vec<_>>().join(" ").to_uppercase()
 }
 
 fn alter_table(
@@ -118,6 +155,7 @@ fn alter_table(
             Action::Setting { text, column, exclusive } => {
                 setting::plan(draft, span, &table, text, column.as_ref(), *exclusive)
             }
+            Action::RowSecurity { .. } => row_security::plan(draft, span, &table, action),
             Action::Other(what) => Err(Problem::unsupported(span.clone(), &format!("ALTER TABLE … {what}"))),
         };
         problems.extend(planned.err());
@@ -145,7 +183,7 @@ fn supported_table(draft: &Draft<'_>, span: &Range<usize>, table: &QualifiedName
     if let Some(why) = known.unsupported() {
         return refuse(&why, "only ordinary tables are supported so far");
     }
-    if known.row_security_forced && !draft.catalog.bypasses_row_security {
+    if known.row_security && known.row_security_forced && !draft.catalog.bypasses_row_security {
         return refuse(
             "its row security is forced and would hide rows from the backfill",
             "run migrate as a role with BYPASSRLS",

@@ -1,29 +1,72 @@
-//! Shape: ALTER INDEX … RENAME TO; ALTER TYPE … RENAME TO, RENAME VALUE, RENAME ATTRIBUTE.
+//! Shape: ALTER VIEW, SEQUENCE, FUNCTION, TYPE, DOMAIN, INDEX and their like … RENAME TO or SET SCHEMA; ALTER TYPE … RENAME VALUE,
+//! RENAME ATTRIBUTE.
 //! Phases: an index, expand, because no query names one; the rest, contract, because old code says the old name.
 //! Locks: none that anyone waits behind.
 //! Undo: the rename backwards.
-//! Limits: until contract only the old name of a type, label or attribute works: new code must do with it until then.
+//! Limits: until contract only the old name works: new code must do with it until then.
 
+use crate::decide::change::drop_object::unknown;
 use crate::decide::draft::{Draft, Phase, step};
 use crate::model::problem::Problem;
-use crate::model::sql::{RenameObject, Statement};
+use crate::model::sql::{NewName, ObjectKind, RenameObject, Statement};
+use crate::words::ident::QualifiedName;
 
 pub(crate) fn plan(
     draft: &mut Draft<'_>,
     statement: &Statement,
     rename: &RenameObject,
 ) -> Result<(), Problem> {
-    let done = step(rename.what.clone(), vec![statement.text.clone()], vec![rename.back.clone()], Vec::new());
-    if rename.is_index {
-        draft.note(&statement.span, rename.what.clone(), "expand: run it; no query names an index");
+    let kind = rename.kind;
+    let object = draft.object(kind, &rename.target)?;
+    // A domain may be renamed as a type, and the other way round.
+    let object = match (object, kind) {
+        (None, ObjectKind::Type) => draft.object(ObjectKind::Domain, &rename.target)?,
+        (object, _) => object,
+    };
+    let Some(object) = object else { return Err(unknown(kind, &rename.target)) };
+    let (word, name, arguments) = (kind.sql(), &object.name, &object.arguments);
+    let (what, now, back) = match &rename.to {
+        NewName::Name(new) => (
+            format!("RENAME {word} {name} to {new}"),
+            QualifiedName::new(name.schema.clone(), new.clone()),
+            format!("RENAME TO {}", name.name),
+        ),
+        NewName::Schema(schema) => (
+            format!("SET SCHEMA of {name} to {schema}"),
+            QualifiedName::new(schema.clone(), name.name.clone()),
+            format!("SET SCHEMA {}", name.schema),
+        ),
+        NewName::Label(from, to) => (
+            format!("RENAME VALUE {from} of {name} to {to}"),
+            name.clone(),
+            format!("RENAME VALUE {to} TO {from}"),
+        ),
+        NewName::Attribute(from, to) => (
+            format!("RENAME ATTRIBUTE {from} of {name} to {to}"),
+            name.clone(),
+            format!("RENAME ATTRIBUTE {to} TO {from}"),
+        ),
+    };
+    let taken = match kind {
+        ObjectKind::Type | ObjectKind::Domain => ["type", "domain"]
+            .iter()
+            .any(|word| draft.catalog.objects.contains(&format!("{word}:{}", now.plain()))),
+        ObjectKind::Function | ObjectKind::Procedure => false,
+        _ => draft.catalog.relations.iter().any(|relation| relation.name == now),
+    };
+    if taken && &now != name {
+        let title = format!("`{}` exists already", now.plain());
+        return Err(Problem::new("exists", statement.span.clone(), title, "this name"));
+    }
+    let back = format!("ALTER {word} {now}{arguments} {back}");
+    let done = step(what.clone(), vec![statement.text.clone()], vec![back], Vec::new());
+    if kind == ObjectKind::Index && matches!(rename.to, NewName::Name(_)) {
+        draft.note(&statement.span, what, "expand: run it; no query names an index");
         draft.push(Phase::Expand, done);
     } else {
-        draft.note(
-            &statement.span,
-            rename.what.clone(),
-            "contract: run it; until then only the old name works",
-        );
+        draft.note(&statement.span, what, "contract: run it; until then only the old name works");
         draft.push_seal(done);
+        draft.keep_object(object.what);
     }
     Ok(())
 }

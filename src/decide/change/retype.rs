@@ -239,7 +239,8 @@ impl Parts {
                 self.one_way(done);
             }
             if let Some(comment) = &old.comment {
-                self.one_way(format!("COMMENT ON COLUMN {}.{name} IS {}", names.table, literal(comment)));
+                let said = |comment: &str| format!("COMMENT ON COLUMN {}.{name} IS {comment}", names.table);
+                self.push(said(&literal(comment)), said("NULL"));
             }
             self.hidden.push(SealedColumn {
                 table: names.table.clone(),

@@ -133,6 +133,9 @@ fn add_column(draft: &mut Draft<'_>, table: &QualifiedName, added: &Added) -> Re
     if added.filled.is_some() {
         return Ok(vec![head]);
     }
+    if let Some(computed) = &column.computed {
+        return Ok(vec![format!("{head} GENERATED ALWAYS AS ({}) VIRTUAL", computed.text())]);
+    }
     let default = column.default.as_ref().map(|default| default.expression.text());
     if column.not_null && (default.is_none() || added.default_later) {
         return Err(Problem::new(
@@ -238,7 +241,7 @@ fn seal(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping], swap: retype
             column: dropped.column.clone(),
             going: dropped.column.clone(),
             hidden,
-            kept_current: dropped.down.is_some(),
+            kept_current: dropped.down.is_some() || dropped.generated,
             replaced: None,
         });
     }

@@ -104,7 +104,7 @@ impl Draft<'_> {
     }
 
     /// The same for a statement that is run as written: it is held against the names in its text.
-    pub(super) fn claim_words(&self, statement: &Statement) -> Result<(), Problem> {
+    pub(crate) fn claim_words(&self, statement: &Statement) -> Result<(), Problem> {
         // `SELECT *` names every column.
         let star = statement.text.contains('*');
         let names = |table: &QualifiedName, column: &Ident| {

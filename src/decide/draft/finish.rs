@@ -1,9 +1,10 @@
 //! Puts the parts of a draft in order: the plan, and the catalog as it is after the plan's expand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::steps::analyze;
-use super::{Draft, Moving, Placed, Role};
+use super::{Draft, Moving, Placed, Role, TableDraft};
 use crate::decide::change;
 use crate::decide::plan::{FORMAT, Job, Plan, Step};
 use crate::model::catalog::Catalog;
@@ -15,7 +16,8 @@ impl Draft<'_> {
     pub(super) fn finish(mut self, before: &Catalog) -> Result<(Plan, Catalog, Vec<Moving>), Problem> {
         self.check_retyped()?;
         let version = self.file.version;
-        let (mut seal, mut drop, mut jobs, mut sealed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut seal, mut jobs, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
+        let mut drop: Vec<(usize, Step)> = Vec::new();
         let mut added = Vec::new();
         let (mut after, mut moving) = (before.clone(), Vec::new());
         let mut count = 0;
@@ -36,7 +38,7 @@ impl Draft<'_> {
             self.settle.extend(parts.settle);
             self.restrict.extend(parts.restrict);
             seal.extend(parts.seal);
-            drop.extend(parts.drop);
+            drop.extend(parts.drop.map(|step| (self.drops_at(table), step)));
             jobs.extend(parts.job);
             sealed.extend(parts.sealed);
             let held = self.held(&table.name).map(|column| (column.clone(), Role::Read));
@@ -79,15 +81,29 @@ impl Draft<'_> {
         }
         let (new_keys, handed_over) = change::hand_over::foreign_keys(&self, &tables, before);
         self.restrict.extend(new_keys);
+        let hidden: BTreeMap<String, String> =
+            self.objects.iter().map(|going| (going.what.clone(), going.hidden.clone())).collect();
+        let objects: Vec<String> = hidden.keys().chain(&self.kept_objects).cloned().collect();
+        after.busy_objects.extend(objects.iter().map(|what| (what.clone(), version)));
+        let (mut first, last, drops) = self.object_steps();
+        first.splice(0..0, std::mem::take(&mut self.seal_first));
         seal.splice(0..0, handed_over);
+        seal.splice(0..0, first);
         seal.extend(std::mem::take(&mut self.seal));
+        seal.extend(last);
+        // What goes is dropped in the order in which the file says so: the one above may stand in the way of the next.
+        drop.extend(drops);
         drop.extend(std::mem::take(&mut self.drop));
+        drop.sort_by_key(|(at, _)| *at);
+        let mut drop: Vec<Step> = drop.into_iter().map(|(_, step)| step).collect();
         drop.extend(std::mem::take(&mut self.as_written_contract));
         self.expand.sort_by_key(|placed| placed.at);
         let expand = self.expand.into_iter().map(|placed| placed.step).collect();
         let mut adds: Vec<String> = self.created.iter().map(QualifiedName::plain).collect();
-        let objects = self.catalog.objects.difference(&before.objects);
-        adds.extend(objects.filter_map(|object| object.split_once(':')).map(|(_, name)| name.to_owned()));
+        let made_objects = self.catalog.objects.difference(&before.objects);
+        adds.extend(
+            made_objects.filter_map(|object| object.split_once(':')).map(|(_, name)| name.to_owned()),
+        );
         let uses = self
             .claims
             .iter()
@@ -124,9 +140,20 @@ impl Draft<'_> {
             seal: numbered("seal", seal),
             drop: numbered("drop", drop),
             sealed,
+            hidden,
+            objects,
             losses: self.losses,
         };
         Ok((plan, after, moving))
+    }
+
+    /// The last statement that takes something of the table away.
+    fn drops_at(&self, table: &TableDraft) -> usize {
+        let says = |span: &Range<usize>| {
+            self.file.statements.iter().position(|statement| statement.span.contains(&span.start))
+        };
+        let dropped = table.dropped.iter().filter_map(|dropped| says(&dropped.span)).max();
+        dropped.filter(|_| table.retyped.is_empty()).unwrap_or(table.position)
     }
 }
 

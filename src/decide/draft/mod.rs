@@ -3,6 +3,7 @@
 
 mod claims;
 mod finish;
+mod objects;
 mod steps;
 
 use std::collections::BTreeSet;
@@ -88,9 +89,18 @@ pub(crate) struct Draft<'a> {
     restrict: Vec<Step>,
     /// Reversible steps of contract that belong to no table's seal.
     seal: Vec<Step>,
-    /// Irreversible steps of contract that belong to no table's drop.
-    drop: Vec<Step>,
+    /// Irreversible steps of contract that belong to no table's drop, each with the statement that asks for it.
+    drop: Vec<(usize, Step)>,
     as_written_contract: Vec<Step>,
+    /// Reversible steps of contract that come before any table's seal.
+    seal_first: Vec<Step>,
+    objects: Vec<objects::Going>,
+    /// Other objects that contract changes, as the server describes them.
+    kept_objects: Vec<String>,
+    /// Constraints that expand drops, as the server describes them.
+    pub(crate) gone_constraints: BTreeSet<String>,
+    /// Objects that a statement defines anew, with the columns that they then name; none for all of them.
+    rewritten: Vec<(String, Option<BTreeSet<Ident>>)>,
     pub(crate) losses: Vec<Loss>,
     claims: Vec<Claim>,
     /// Identifiers in statements that run as written.
@@ -154,6 +164,8 @@ pub(crate) struct Filled {
 pub(crate) struct Dropped {
     pub(crate) column: Ident,
     pub(crate) down: Option<Expression>,
+    /// Whether the server computes it.
+    pub(crate) generated: bool,
     pub(crate) span: Range<usize>,
 }
 
@@ -203,6 +215,11 @@ pub(crate) fn compile(
         seal: Vec::new(),
         drop: Vec::new(),
         as_written_contract: Vec::new(),
+        seal_first: Vec::new(),
+        objects: Vec::new(),
+        kept_objects: Vec::new(),
+        gone_constraints: BTreeSet::new(),
+        rewritten: Vec::new(),
         losses: Vec::new(),
         claims: Vec::new(),
         mentions: BTreeSet::new(),
@@ -285,18 +302,10 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Runs a statement as written at the end of contract.
+    /// Runs a statement as written at the end of contract. Nobody knows what it reads.
     pub(crate) fn run_in_contract(&mut self, statement: &Statement, title: String) {
-        self.as_written_contract.push(Step {
-            id: String::new(),
-            title,
-            mode: Mode::Transaction,
-            sql: vec![statement.text.clone()],
-            undo: Vec::new(),
-            undo_when: None,
-            locks: Vec::new(),
-            scans: false,
-        });
+        let written = step(title, vec![statement.text.clone()], Vec::new(), Vec::new());
+        self.as_written_contract.push(Step { scans: true, ..written });
     }
 
     /// Adds a step to a phase. In expand it runs after the columns of its tables were added.
@@ -316,9 +325,20 @@ impl Draft<'_> {
         self.seal.push(step);
     }
 
+    /// The same before any table is sealed, under the old names of columns.
+    pub(crate) fn push_seal_first(&mut self, step: Step) {
+        self.seal_first.push(step);
+    }
+
+    /// Notes that contract defines an object anew, and what columns it then names; none for all of them.
+    pub(crate) fn rewrite(&mut self, what: String, reads: Option<BTreeSet<Ident>>) {
+        self.rewritten.push((what.clone(), reads));
+        self.kept_objects.push(what);
+    }
+
     /// Adds a step to contract that cannot be taken back.
     pub(crate) fn push_drop(&mut self, step: Step) {
-        self.drop.push(step);
+        self.drop.push((self.at, step));
     }
 
     /// The statements below the one that is being planned.

@@ -59,8 +59,16 @@ fn known_action(node: &SyntaxNode) -> Option<Action> {
         | SyntaxKind::RESET_OPTIONS
         | SyntaxKind::REPLICA_IDENTITY
         | SyntaxKind::CLUSTER_ON => setting(node, None),
+        SyntaxKind::ENABLE_RLS => row_security(node, "DISABLE ROW LEVEL SECURITY", false),
+        SyntaxKind::DISABLE_RLS => row_security(node, "ENABLE ROW LEVEL SECURITY", true),
+        SyntaxKind::FORCE_RLS => row_security(node, "NO FORCE ROW LEVEL SECURITY", false),
+        SyntaxKind::NO_FORCE_RLS => row_security(node, "FORCE ROW LEVEL SECURITY", true),
         _ => return None,
     })
+}
+
+fn row_security(node: &SyntaxNode, back: &'static str, relaxes: bool) -> Action {
+    Action::RowSecurity { text: node.text().to_string(), back, relaxes }
 }
 
 /// Reads `name type [constraints]` of ADD COLUMN or CREATE TABLE.
@@ -72,6 +80,7 @@ pub(super) fn new_column(node: &SyntaxNode) -> Option<NewColumn> {
         not_null: false,
         default: None,
         constraints: Vec::new(),
+        computed: None,
         other: None,
     };
     for part in node.children() {
@@ -94,12 +103,26 @@ pub(super) fn new_column(node: &SyntaxNode) -> Option<NewColumn> {
                 column.not_null |= part.kind() == SyntaxKind::PRIMARY_KEY_CONSTRAINT;
                 column.constraints.push(constraint(&part, Some(&column.name))?);
             }
+            SyntaxKind::GENERATED_CONSTRAINT if computed(&part).is_some() => {
+                column.computed = computed(&part);
+            }
             SyntaxKind::COLLATE => column.collation = format!(" {}", part.text()),
             kind if format!("{kind:?}").ends_with("_TYPE") => column.type_sql = part.text().to_string(),
             _ => column.other = Some(first_words(&part.text().to_string())),
         }
     }
     (!column.type_sql.is_empty()).then_some(column)
+}
+
+/// The expression of a generated column that is not stored: `VIRTUAL`, or nothing, which means that too.
+fn computed(node: &SyntaxNode) -> Option<Expression> {
+    let generated = child(node, SyntaxKind::GENERATED_STORED)?;
+    if has(&generated, SyntaxKind::STORED) {
+        return None;
+    }
+    let not_expressions = [SyntaxKind::GENERATED_ALWAYS, SyntaxKind::VIRTUAL];
+    let expression = generated.children().find(|part| !not_expressions.contains(&part.kind()))?;
+    Some(Expression::from_node(&expression))
 }
 
 fn alter_column(node: &SyntaxNode, column: Ident) -> Option<Action> {

@@ -6,6 +6,7 @@
 
 mod alter_table;
 mod expression;
+mod object;
 mod read;
 mod statement;
 
@@ -15,8 +16,9 @@ use squawk_syntax::{SourceFile, SyntaxElement, SyntaxKind, SyntaxNode};
 pub(crate) use expression::Expression;
 pub(crate) use read::rename_in_index;
 pub(crate) use statement::{
-    Action, ColumnDefault, ConstraintKind, CreateIndex, KeyIndex, Name, NewColumn, NewConstraint, ObjectKind,
-    RenameObject, SetColumn, SetValue, Statement, StatementKind,
+    Action, ColumnDefault, ConstraintKind, CreateIndex, CreateObject, CreateOnTable, DropObjects, KeyIndex,
+    Name, NewColumn, NewConstraint, NewName, ObjectKind, RenameObject, SetColumn, SetValue, Statement,
+    StatementKind, Target,
 };
 
 use crate::model::directive::{self, FileOptions, Placed, Read};

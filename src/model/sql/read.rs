@@ -8,9 +8,8 @@ use squawk_syntax::{SourceFile, SyntaxElement, SyntaxKind, SyntaxNode};
 
 use super::alter_table::{alter_table, new_column};
 use super::expression::Expression;
-use super::statement::{
-    CreateIndex, IndexTail, Name, ObjectKind, RenameObject, SetColumn, SetValue, Statement, StatementKind,
-};
+use super::object::object;
+use super::statement::{CreateIndex, IndexTail, Name, SetColumn, SetValue, Statement, StatementKind};
 use crate::model::directive::Placed;
 use crate::model::problem::Problem;
 use crate::words::ident::Ident;
@@ -107,13 +106,6 @@ pub(super) fn statement(
 }
 
 fn kind(text: &str, node: &SyntaxNode, whole: &Range<usize>) -> Result<StatementKind, Problem> {
-    let object = |kind: ObjectKind, name: Option<Name>| StatementKind::CreateObject {
-        kind,
-        name,
-        or_replace: has(node, SyntaxKind::OR_REPLACE),
-        if_not_exists: has(node, SyntaxKind::IF_NOT_EXISTS),
-        arguments: arguments(node),
-    };
     Ok(match node.kind() {
         SyntaxKind::BEGIN => StatementKind::Begin,
         SyntaxKind::COMMIT_TRANSACTION => StatementKind::Commit,
@@ -124,19 +116,9 @@ fn kind(text: &str, node: &SyntaxNode, whole: &Range<usize>) -> Result<Statement
         }
         SyntaxKind::UPDATE => update(node).unwrap_or_else(|| other(text, whole)),
         SyntaxKind::INSERT => insert(node).unwrap_or_else(|| other(text, whole)),
-        SyntaxKind::CREATE_TYPE => object(ObjectKind::Type, name_in(node, SyntaxKind::TYPE_NAME)),
-        SyntaxKind::CREATE_DOMAIN => object(ObjectKind::Domain, name_in(node, SyntaxKind::DOMAIN)),
-        SyntaxKind::CREATE_SEQUENCE => object(ObjectKind::Sequence, name_in(node, SyntaxKind::SEQUENCE)),
-        SyntaxKind::CREATE_SCHEMA => object(ObjectKind::Schema, None),
-        SyntaxKind::CREATE_EXTENSION => object(ObjectKind::Extension, None),
-        SyntaxKind::CREATE_FUNCTION => object(ObjectKind::Function, name_in(node, SyntaxKind::FUNCTION_NAME)),
-        SyntaxKind::CREATE_VIEW => object(ObjectKind::View, name_in(node, SyntaxKind::VIEW)),
-        SyntaxKind::ALTER_TYPE if has(node, SyntaxKind::ADD_VALUE) => StatementKind::AddEnumValue,
-        SyntaxKind::ALTER_TYPE | SyntaxKind::ALTER_INDEX => {
-            rename_object(node).map_or_else(|| other(text, whole), StatementKind::Rename)
-        }
         SyntaxKind::COMMENT_ON => StatementKind::Describe("COMMENT"),
         SyntaxKind::GRANT => StatementKind::Describe("GRANT"),
+        SyntaxKind::REVOKE => StatementKind::Revoke,
         SyntaxKind::SET | SyntaxKind::RESET | SyntaxKind::SET_ROLE | SyntaxKind::SET_SESSION_AUTH => {
             return Err(Problem::new("session", whole.clone(), "a session setting inside a migration", "here").help(
                 "steps run in sessions of their own; put what the statement needs into its text, such as a qualified name",
@@ -154,7 +136,7 @@ fn kind(text: &str, node: &SyntaxNode, whole: &Range<usize>) -> Result<Statement
             )
             .help("each step gets the transaction it needs; take this out"));
         }
-        _ => other(text, whole),
+        _ => object(node).unwrap_or_else(|| other(text, whole)),
     })
 }
 
@@ -171,21 +153,6 @@ pub(super) fn first_words(text: &str) -> String {
 
 fn other(text: &str, whole: &Range<usize>) -> StatementKind {
     StatementKind::Other(first_words(&text[whole.clone()]))
-}
-
-/// The parameters of a function, without their defaults: what DROP FUNCTION wants to tell it from its namesakes.
-fn arguments(node: &SyntaxNode) -> Option<String> {
-    let list = child(node, SyntaxKind::PARAM_LIST)?;
-    let parameters: Vec<String> = list
-        .children()
-        .filter(|part| part.kind() == SyntaxKind::PARAM)
-        .map(|parameter| {
-            let parts =
-                parameter.children_with_tokens().filter(|part| part.kind() != SyntaxKind::PARAM_DEFAULT);
-            parts.map(|part| part.to_string()).collect::<String>().trim().to_owned()
-        })
-        .collect();
-    Some(format!("({})", parameters.join(", ")))
 }
 
 fn create_table(node: &SyntaxNode) -> Option<StatementKind> {
@@ -211,50 +178,6 @@ fn create_table(node: &SyntaxNode) -> Option<StatementKind> {
         columns,
         special,
     })
-}
-
-/// A rename of anything but tables, columns and constraints.
-fn rename_object(node: &SyntaxNode) -> Option<RenameObject> {
-    let is_index = node.kind() == SyntaxKind::ALTER_INDEX;
-    let (word, place) =
-        if is_index { ("INDEX", SyntaxKind::INDEX_REF) } else { ("TYPE", SyntaxKind::TYPE_NAME_REF) };
-    let old = name_in(node, place)?;
-    let rename = node.children().last()?;
-    let qualified = |name: &Ident| match &old.schema {
-        Some(schema) => format!("{schema}.{name}"),
-        None => name.to_string(),
-    };
-    let part = |kind: SyntaxKind| child(&rename, kind).and_then(|part| name(&part)).map(|name| name.name);
-    let fields = || rename.children().filter_map(|part| ident(&part)).collect::<Vec<_>>();
-    let object = qualified(&old.name);
-    let (what, back) = match rename.kind() {
-        SyntaxKind::INDEX_RENAME_TO | SyntaxKind::TYPE_RENAME_TO => {
-            let kind = if is_index { SyntaxKind::INDEX } else { SyntaxKind::TYPE_NAME };
-            let new = part(kind)?;
-            (
-                format!("RENAME {word} {object} to {new}"),
-                format!("ALTER {word} {} RENAME TO {}", qualified(&new), old.name),
-            )
-        }
-        SyntaxKind::RENAME_VALUE => {
-            let labels: Vec<String> = rename.children().map(|label| label.text().to_string()).collect();
-            let [from, to] = labels.as_slice() else { return None };
-            (
-                format!("RENAME VALUE {from} of {object} to {to}"),
-                format!("ALTER TYPE {object} RENAME VALUE {to} TO {from}"),
-            )
-        }
-        SyntaxKind::RENAME_ATTRIBUTE => {
-            let fields = fields();
-            let [from, to] = fields.as_slice() else { return None };
-            (
-                format!("RENAME ATTRIBUTE {from} of {object} to {to}"),
-                format!("ALTER TYPE {object} RENAME ATTRIBUTE {to} TO {from}"),
-            )
-        }
-        _ => return None,
-    };
-    Some(RenameObject { what, is_index, back })
 }
 
 fn create_index(node: &SyntaxNode) -> Option<CreateIndex> {

@@ -1,6 +1,7 @@
 //! The statements of a migration, as far as the planner knows them.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::Range;
 
 use super::expression::Expression;
@@ -23,6 +24,18 @@ pub(crate) struct Statement {
 }
 
 impl Statement {
+    /// The functions that it names with their types, as `to_regprocedure` takes them.
+    pub(crate) fn signatures(&self) -> Vec<&str> {
+        match &self.kind {
+            StatementKind::CreateObject(object) => object.signature.as_deref().into_iter().collect(),
+            StatementKind::Rename(rename) => rename.target.signature.as_deref().into_iter().collect(),
+            StatementKind::DropObjects(objects) => {
+                objects.targets.iter().filter_map(|target| target.signature.as_deref()).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The table of which the planner must know how indexes and constraints are defined.
     pub(crate) fn needs_definitions_of(&self) -> Option<&Ident> {
         match &self.kind {
@@ -48,6 +61,15 @@ pub(crate) struct Name {
     pub(crate) schema: Option<Ident>,
     pub(crate) name: Ident,
     pub(crate) span: Range<usize>,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.name),
+            None => write!(f, "{}", self.name),
+        }
+    }
 }
 
 /// What a statement does.
@@ -78,56 +100,133 @@ pub(crate) enum StatementKind {
         table: Name,
     },
     /// A new object of its own: `CREATE TYPE`, `VIEW` and so on.
-    CreateObject {
-        kind: ObjectKind,
-        name: Option<Name>,
-        or_replace: bool,
-        if_not_exists: bool,
-        arguments: Option<String>,
-    },
+    CreateObject(CreateObject),
+    /// A new policy or trigger.
+    CreateOnTable(CreateOnTable),
     AddEnumValue,
-    /// A new name for an index, a type, a label of an enum, or an attribute of a composite.
+    /// A new name or schema for an object, a label of an enum, or an attribute of a composite.
     Rename(RenameObject),
+    DropObjects(DropObjects),
     /// `COMMENT`, or `GRANT`.
     Describe(&'static str),
+    /// `REVOKE`.
+    Revoke,
     /// Anything else, by the name people know it under.
     Other(String),
 }
 
-/// The kinds of object that a migration can create besides tables and indexes.
+/// The kinds of object that are known by a name of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ObjectKind {
+    Table,
+    Index,
+    View,
+    MaterializedView,
+    Sequence,
     Type,
     Domain,
-    Sequence,
+    Function,
+    Procedure,
+    Policy,
+    Trigger,
     Schema,
     Extension,
-    Function,
-    View,
 }
 
 impl ObjectKind {
     pub(crate) fn word(self) -> &'static str {
         match self {
+            Self::Table => "table",
+            Self::Index => "index",
+            Self::View => "view",
+            Self::MaterializedView => "materialized view",
+            Self::Sequence => "sequence",
             Self::Type => "type",
             Self::Domain => "domain",
-            Self::Sequence => "sequence",
+            Self::Function => "function",
+            Self::Procedure => "procedure",
+            Self::Policy => "policy",
+            Self::Trigger => "trigger",
             Self::Schema => "schema",
             Self::Extension => "extension",
-            Self::Function => "function",
-            Self::View => "view",
         }
     }
+
+    /// The same as SQL writes it.
+    pub(crate) fn sql(self) -> String {
+        self.word().to_uppercase()
+    }
+}
+
+/// `CREATE` of an object of its own.
+#[derive(Debug, Clone)]
+pub(crate) struct CreateObject {
+    pub(crate) kind: ObjectKind,
+    pub(crate) name: Option<Name>,
+    pub(crate) or_replace: bool,
+    pub(crate) if_not_exists: bool,
+    /// The parameters of a function, without their defaults: what DROP FUNCTION wants to tell it from its namesakes.
+    pub(crate) arguments: Option<String>,
+    /// A function's name and types, as `to_regprocedure` takes them.
+    pub(crate) signature: Option<String>,
+    /// The columns that its body names; none if a `*` stands for all of them.
+    pub(crate) reads: Option<BTreeSet<Ident>>,
+}
+
+impl CreateObject {
+    /// It as something to look for.
+    pub(crate) fn target(&self) -> Option<Target> {
+        let name = self.name.clone()?;
+        Some(Target { name, table: None, signature: self.signature.clone() })
+    }
+}
+
+/// `CREATE POLICY` or `CREATE TRIGGER`.
+#[derive(Debug, Clone)]
+pub(crate) struct CreateOnTable {
+    pub(crate) kind: ObjectKind,
+    pub(crate) name: Ident,
+    pub(crate) table: Name,
+    pub(crate) or_replace: bool,
+    pub(crate) restrictive: bool,
+}
+
+/// One object that a statement names.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) name: Name,
+    /// The table of a policy or trigger.
+    pub(crate) table: Option<Name>,
+    /// A function's name and types, as `to_regprocedure` takes them; none if only its name is given.
+    pub(crate) signature: Option<String>,
+}
+
+/// `DROP` of objects.
+#[derive(Debug, Clone)]
+pub(crate) struct DropObjects {
+    pub(crate) kind: ObjectKind,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) if_exists: bool,
+    pub(crate) cascade: bool,
+}
+
+/// What an object is called from now on.
+#[derive(Debug, Clone)]
+pub(crate) enum NewName {
+    Name(Ident),
+    Schema(Ident),
+    /// A label of an enum, both as written.
+    Label(String, String),
+    /// An attribute of a composite type.
+    Attribute(Ident, Ident),
 }
 
 /// A rename that one statement takes back.
 #[derive(Debug, Clone)]
 pub(crate) struct RenameObject {
-    /// For people.
-    pub(crate) what: String,
-    pub(crate) is_index: bool,
-    /// The statement that takes it back.
-    pub(crate) back: String,
+    pub(crate) kind: ObjectKind,
+    pub(crate) target: Target,
+    pub(crate) to: NewName,
 }
 
 /// One subcommand of ALTER TABLE.
@@ -188,6 +287,12 @@ pub(crate) enum Action {
         /// Whether it takes ACCESS EXCLUSIVE.
         exclusive: bool,
     },
+    /// `ENABLE ROW LEVEL SECURITY` and its like, as written, with what takes it back.
+    RowSecurity {
+        text: String,
+        back: &'static str,
+        relaxes: bool,
+    },
     /// Any other, by the name people know it under.
     Other(String),
 }
@@ -204,6 +309,8 @@ pub(crate) struct NewColumn {
     pub(crate) default: Option<ColumnDefault>,
     /// Its constraints, as constraints of the table.
     pub(crate) constraints: Vec<NewConstraint>,
+    /// What a virtual generated column computes, in parentheses.
+    pub(crate) computed: Option<Expression>,
     /// What is not known of it, by name.
     pub(crate) other: Option<String>,
 }

@@ -1,7 +1,8 @@
 -- Purpose: the tables whose names occur in the migrations, with everything the planner asks about them.
 -- Locks: none on user tables; reads system catalogs only.
 -- Deparsing an index opens its table, so definitions are read only of tables whose columns are renamed; a default is
--- deparsed without its table, which it cannot name.
+-- deparsed without its table, which it cannot name. Views, functions, policies and triggers are deparsed where a file
+-- names them.
 -- Parameters: $1 text[] names that occur in the files, $2 text the ledger's schema, $3 text[] tables whose definitions
 -- count; those that point at them by foreign keys, however far, come with them.
 WITH RECURSIVE defined (oid) AS (
@@ -10,8 +11,56 @@ WITH RECURSIVE defined (oid) AS (
       AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname <> $2::text
     UNION
     SELECT k.conrelid FROM pg_constraint AS k JOIN defined AS d ON k.confrelid = d.oid AND k.contype = 'f'
+),
+named AS (
+    SELECT 'pg_class'::regclass AS classid, c.oid, n.nspname, c.relname AS name, NULL::oid AS on_table, '' AS arguments,
+           ARRAY[c.oid, c.reltype, rt.typarray] AS refs,
+           CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' WHEN 'i' THEN 'index'
+                WHEN 'r' THEN 'table' ELSE 'relation' END AS kind,
+           CASE WHEN c.relkind = 'v' THEN
+               ARRAY[format('CREATE VIEW %I.%I%s AS %s', n.nspname, c.relname, ' WITH (' || array_to_string(c.reloptions, ', ') || ')',
+                            rtrim(pg_get_viewdef(c.oid), ';')),
+                     format('ALTER VIEW %I.%I OWNER TO %I', n.nspname, c.relname, pg_get_userbyid(c.relowner)),
+                     format('COMMENT ON VIEW %I.%I IS %L', n.nspname, c.relname, obj_description(c.oid, 'pg_class'))]
+               || ARRAY(SELECT format('GRANT %s ON %I.%I TO %s%s', x.privilege_type, n.nspname, c.relname,
+                                      CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END,
+                                      CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' END)
+                        FROM aclexplode(c.relacl) AS x WHERE x.grantee <> c.relowner)
+           END AS definition
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace LEFT JOIN pg_type AS rt ON rt.oid = c.reltype
+    WHERE c.relname = ANY ($1::text[])
+    UNION ALL
+    SELECT 'pg_type'::regclass, t.oid, n.nspname, t.typname, NULL, '', ARRAY[t.oid, t.typarray],
+           CASE t.typtype WHEN 'd' THEN 'domain' ELSE 'type' END, NULL
+    FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace LEFT JOIN pg_class AS c ON c.oid = t.typrelid
+    WHERE t.typname = ANY ($1::text[]) AND coalesce(c.relkind, 'c') = 'c'
+    UNION ALL
+    SELECT 'pg_proc'::regclass, p.oid, n.nspname, p.proname, NULL, format('(%s)', pg_get_function_identity_arguments(p.oid)), ARRAY[p.oid],
+           CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END, ARRAY[pg_get_functiondef(p.oid)]
+    FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE p.proname = ANY ($1::text[]) AND p.prokind IN ('f', 'p')
+    UNION ALL
+    SELECT 'pg_policy'::regclass, p.oid, n.nspname, p.polname, p.polrelid, '', ARRAY[p.oid], 'policy',
+           ARRAY[format('CREATE POLICY %I ON %I.%I AS %s FOR %s TO %s%s%s', p.polname, n.nspname, c.relname,
+                        CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+                        CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
+                        (SELECT string_agg(CASE role WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(role)) END, ', ')
+                         FROM unnest(p.polroles) AS role),
+                        ' USING (' || pg_get_expr(p.polqual, p.polrelid) || ')',
+                        ' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')')]
+    FROM pg_policy AS p JOIN pg_class AS c ON c.oid = p.polrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE p.polname = ANY ($1::text[])
+    UNION ALL
+    SELECT 'pg_trigger'::regclass, t.oid, n.nspname, t.tgname, t.tgrelid, '', ARRAY[t.oid], 'trigger',
+           ARRAY[pg_get_triggerdef(t.oid)] || CASE t.tgenabled
+               WHEN 'O' THEN ARRAY[]::text[]
+               ELSE ARRAY[format('ALTER TABLE %I.%I %s TRIGGER %I', n.nspname, c.relname,
+                                 CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE REPLICA' END, t.tgname)] END
+    FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE t.tgname = ANY ($1::text[]) AND NOT t.tgisinternal
 )
 SELECT
+    current_setting('server_version_num')::bigint AS server_version,
     (SELECT r.rolsuper OR r.rolbypassrls FROM pg_roles AS r WHERE r.rolname = current_user) AS bypasses_row_security,
     coalesce((
         SELECT jsonb_agg(jsonb_build_object('name', jsonb_build_object('schema', n.nspname, 'name', c.relname)))
@@ -31,21 +80,44 @@ SELECT
         SELECT jsonb_agg(o.name) FROM (
             SELECT 'schema:' || n.nspname AS name FROM pg_namespace AS n
             UNION ALL
-            SELECT 'function:' || n.nspname || '.' || p.proname FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+            SELECT CASE p.prokind WHEN 'p' THEN 'procedure:' ELSE 'function:' END || n.nspname || '.' || p.proname FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
             WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
             UNION ALL
             SELECT CASE t.typtype WHEN 'd' THEN 'domain:' ELSE 'type:' END || n.nspname || '.' || t.typname
             FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
             WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
             UNION ALL
-            SELECT CASE c.relkind WHEN 'v' THEN 'view:' ELSE 'sequence:' END || n.nspname || '.' || c.relname
-            FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind IN ('v', 'S')) AS o), '[]') AS objects,
+            SELECT CASE c.relkind WHEN 'v' THEN 'view:' WHEN 'm' THEN 'materialized view:' ELSE 'sequence:' END || n.nspname || '.' || c.relname
+            FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind IN ('v', 'm', 'S')) AS o), '[]') AS objects,
     coalesce((
         SELECT jsonb_agg(d.name) FROM (
             SELECT unnest(ARRAY[t.typname::text, n.nspname || '.' || t.typname]) AS name
             FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
             WHERE t.typtype = 'd' AND (t.typnotnull OR EXISTS (SELECT FROM pg_constraint AS k WHERE k.contypid = t.oid))
               AND n.nspname <> 'information_schema') AS d), '[]') AS checked_domains,
+    coalesce((
+        SELECT jsonb_agg(jsonb_build_object(
+            'kind', o.kind,
+            'what', pg_describe_object(o.classid, o.oid, 0),
+            'name', jsonb_build_object('schema', o.nspname, 'name', o.name),
+            'on_table', (SELECT jsonb_build_object('schema', n.nspname, 'name', c.relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = o.on_table),
+            'arguments', o.arguments,
+            'definition', coalesce(to_jsonb(o.definition), '[]'),
+            'part_of', (SELECT pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid) FROM pg_depend AS d
+                        WHERE d.classid = o.classid AND d.objid = o.oid AND d.deptype IN ('i', 'e') LIMIT 1),
+            'dependants', coalesce((
+                SELECT jsonb_agg(DISTINCT CASE WHEN r.rulename = '_RETURN' THEN pg_describe_object('pg_class'::regclass, r.ev_class, 0)
+                                               ELSE pg_describe_object(d.classid, d.objid, d.objsubid) END)
+                FROM pg_depend AS d
+                LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+                LEFT JOIN pg_constraint AS k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+                LEFT JOIN pg_trigger AS t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
+                LEFT JOIN pg_policy AS p ON d.classid = 'pg_policy'::regclass AND p.oid = d.objid
+                LEFT JOIN pg_attrdef AS a ON d.classid = 'pg_attrdef'::regclass AND a.oid = d.objid
+                WHERE d.refobjid = ANY (o.refs) AND d.deptype = 'n'
+                  AND d.refclassid IN (o.classid, 'pg_type'::regclass)
+                  AND coalesce(r.ev_class, k.conrelid, t.tgrelid, p.polrelid, a.adrelid, d.objid) <> o.oid), '[]')))
+        FROM named AS o WHERE o.nspname NOT IN ('pg_catalog', 'information_schema') AND o.nspname <> $2::text), '[]') AS known_objects,
     coalesce((
         SELECT jsonb_agg(DISTINCT n.nspname || '.' || k.conname) FROM pg_constraint AS k JOIN pg_namespace AS n ON n.oid = k.connamespace
         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname <> $2::text), '[]') AS constraint_names,
@@ -59,7 +131,8 @@ SELECT
             'extension', (SELECT e.extname FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
                           WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
                             AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'),
-            'row_security_forced', c.relrowsecurity AND c.relforcerowsecurity,
+            'row_security', c.relrowsecurity,
+            'row_security_forced', c.relforcerowsecurity,
             'columns', coalesce((
                 SELECT jsonb_agg(jsonb_build_object(
                     'name', a.attname,

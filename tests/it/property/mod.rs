@@ -16,6 +16,7 @@ use tokio::sync::RwLock;
 use self::schema::History;
 use self::writers::{Live, Writer};
 use super::support::shape::{leftovers, shape};
+use super::support::traffic::Manner;
 use super::support::{Database, Project, finish};
 
 /// Chains of a plain run.
@@ -93,7 +94,7 @@ async fn chain(seed: u64, history: History) -> (u64, u64) {
     if rng.u8(0..4) == 0 {
         prepares[0].insert_str(0, "SET session_replication_role = replica;");
     }
-    let levels = ["", "REPEATABLE READ", "SERIALIZABLE"];
+    let levels = [None, Some("REPEATABLE READ"), Some("SERIALIZABLE")];
     plain.run(&setup).await;
     for file in &history.files {
         plain.run(file).await;
@@ -102,7 +103,8 @@ async fn chain(seed: u64, history: History) -> (u64, u64) {
     let (history, live) = (Arc::new(history), Arc::new(RwLock::new(vec![0])));
     let writers = prepares.into_iter().zip(0_u64..).map(|(prepare, number)| {
         let level = levels[rng.usize(0..levels.len())];
-        Writer::start(&project.database.url, number, Arc::clone(&history), Arc::clone(&live), prepare, level)
+        let manner = Manner { prepare, level, keeps_rows: false };
+        Writer::start(&project.database.url, number, Arc::clone(&history), Arc::clone(&live), manner)
     });
     let writers: Vec<Writer> = writers.collect();
     for (at, file) in history.files.iter().enumerate() {

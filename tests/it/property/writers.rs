@@ -10,7 +10,8 @@ use tokio::sync::RwLock;
 use tokio::task::JoinHandle;
 
 use super::schema::History;
-use crate::support::{connect, run, text, try_run};
+use crate::support::traffic::{Manner, attempt};
+use crate::support::{connect, run, text};
 
 /// The versions of the code that live; a statement runs under the read lock, so that a change of it drains them.
 pub(super) type Live = Arc<RwLock<Vec<usize>>>;
@@ -37,21 +38,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts one of two, `number` 0 or 1; its rows are its own. `prepare` runs first on its connection.
-    pub(super) fn start(
-        url: &str,
-        number: u64,
-        history: Arc<History>,
-        live: Live,
-        prepare: String,
-        level: &'static str,
-    ) -> Self {
+    /// Starts one of two, `number` 0 or 1; its rows are its own.
+    pub(super) fn start(url: &str, number: u64, history: Arc<History>, live: Live, manner: Manner) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (url, stopped) = (url.to_owned(), Arc::clone(&stop));
         let task = tokio::spawn(async move {
             let mut connection = connect(&url).await;
-            run(&mut connection, &prepare).await;
-            let mut session = Session { connection, level, history, number, account: Account::default() };
+            run(&mut connection, &manner.prepare).await;
+            let mut session = Session { connection, manner, history, number, account: Account::default() };
             while !stopped.load(Ordering::SeqCst) {
                 let live = live.read().await;
                 session.write(&live).await;
@@ -72,7 +66,7 @@ impl Writer {
 
 struct Session {
     connection: PgConnection,
-    level: &'static str,
+    manner: Manner,
     history: Arc<History>,
     number: u64,
     account: Account,
@@ -162,23 +156,9 @@ impl Session {
             .collect()
     }
 
-    /// Runs a statement; only a transaction of a higher level may have to be repeated, as its client must be ready to.
     async fn run(&mut self, sql: &str) {
-        loop {
-            let whole = match self.level {
-                "" => sql.to_owned(),
-                level => format!("BEGIN ISOLATION LEVEL {level}; {sql}; COMMIT"),
-            };
-            match try_run(&mut self.connection, &whole).await {
-                Ok(()) => return,
-                Err(error) => {
-                    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
-                    assert!(code == "40001" && !self.level.is_empty(), "{error}: {sql}");
-                    run(&mut self.connection, "ROLLBACK").await;
-                    self.account.repeated += 1;
-                }
-            }
-        }
+        let repeated = attempt(&mut self.connection, &self.manner, sql).await;
+        self.account.repeated += repeated.unwrap_or_else(|error| panic!("{error}: {sql}"));
     }
 }
 

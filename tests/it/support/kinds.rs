@@ -497,4 +497,108 @@ pub(crate) const KINDS: &[Kind] = &[
         abort_discards: false,
         abort_leaves: &[],
     },
+    Kind {
+        name: "replace what stands on a column that goes",
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL, touched int NOT NULL DEFAULT 0);
+            INSERT INTO users (id, name) SELECT i, 'F' || i || ' L' || i FROM generate_series(1, 3000) AS i;
+            CREATE VIEW people AS SELECT id, name FROM users; GRANT SELECT ON people TO PUBLIC;
+            CREATE VIEW loud WITH (security_invoker = true) AS SELECT id, upper(name) AS name FROM users; GRANT SELECT ON loud TO PUBLIC; COMMENT ON VIEW loud IS 'shouts';
+            CREATE MATERIALIZED VIEW initials AS SELECT left(name, 1) AS initial, count(*) AS n FROM users GROUP BY 1;
+            CREATE FUNCTION named(who bigint) RETURNS text LANGUAGE sql STABLE BEGIN ATOMIC SELECT name FROM users WHERE id = who; END;
+            CREATE FUNCTION named(who text) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT 1::bigint';
+            CREATE POLICY visible ON users USING (name <> '');
+            CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+            CREATE TRIGGER stamp BEFORE INSERT ON users FOR EACH ROW WHEN (NEW.name <> '') EXECUTE FUNCTION stamp();",
+        migration: "DROP VIEW people; DROP MATERIALIZED VIEW initials; DROP POLICY visible ON users; DROP TRIGGER stamp ON users;
+            ALTER TABLE users ADD COLUMN first_name text, ADD COLUMN last_name text;
+            UPDATE users SET first_name = split_part(name, ' ', 1), last_name = split_part(name, ' ', 2);
+            CREATE OR REPLACE VIEW loud WITH (security_invoker = true) AS SELECT id, upper(first_name || ' ' || last_name) AS name, 1 AS more FROM users;
+            CREATE OR REPLACE FUNCTION named(who bigint) RETURNS text LANGUAGE sql STABLE BEGIN ATOMIC SELECT first_name FROM users WHERE id = who; END;
+            -- migrate: down name = concat_ws(' ', first_name, last_name)
+            ALTER TABLE users DROP COLUMN name;
+            CREATE VIEW people AS SELECT id, first_name AS name FROM users;
+            GRANT SELECT ON people TO PUBLIC; COMMENT ON VIEW people IS 'by first name';
+            CREATE VIEW folk AS SELECT name FROM people;
+            CREATE MATERIALIZED VIEW initials AS SELECT left(first_name, 1) AS initial, count(*) AS n FROM users GROUP BY 1;
+            CREATE UNIQUE INDEX by_initial ON initials (initial);
+            CREATE POLICY visible ON users USING (first_name <> '');
+            CREATE TRIGGER stamp BEFORE INSERT ON users FOR EACH ROW WHEN (NEW.first_name <> '') EXECUTE FUNCTION stamp();",
+        plain: None,
+        old: NAME,
+        new: Code {
+            insert: "INSERT INTO users (id, first_name, last_name) VALUES ({id}, 'F{v}', 'L{v}')",
+            update: "UPDATE users SET first_name = 'F{v}', last_name = 'L{v}' WHERE id = {id}",
+            sees: "SELECT first_name = 'F{v}' AND last_name = 'L{v}' FROM users WHERE id = {id}",
+        },
+        abort_discards: false,
+        abort_leaves: &[],
+    },
+    Kind {
+        name: "change a type under views and a function",
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, qty int NOT NULL DEFAULT 5);
+            INSERT INTO users SELECT i, i FROM generate_series(1, 3000) AS i;
+            CREATE VIEW counts AS SELECT id, qty FROM users; CREATE VIEW totals AS SELECT sum(qty) AS qty FROM counts;
+            CREATE FUNCTION qty(who bigint) RETURNS int LANGUAGE sql STABLE BEGIN ATOMIC SELECT qty FROM users WHERE id = who; END;",
+        migration: "DROP FUNCTION qty(bigint); DROP VIEW totals, counts;
+            ALTER TABLE users ALTER COLUMN qty TYPE bigint;
+            CREATE VIEW counts AS SELECT id, qty FROM users; CREATE VIEW totals AS SELECT sum(qty) AS qty FROM counts;
+            CREATE FUNCTION qty(who bigint) RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC SELECT qty FROM users WHERE id = who; END;",
+        plain: None,
+        old: SAME_QTY,
+        new: SAME_QTY,
+        abort_discards: false,
+        abort_leaves: &[],
+    },
+    Kind {
+        name: "drop a table and other objects",
+        setup: "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN percent AS int CHECK (VALUE BETWEEN 0 AND 100); CREATE SEQUENCE tickets;
+            CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL, mood mood DEFAULT 'ok', touched int NOT NULL DEFAULT 0); CREATE INDEX by_name ON users (name);
+            INSERT INTO users (id, name) SELECT i, 'F' || i || ' L' || i FROM generate_series(1, 3000) AS i;
+            CREATE TABLE visits (id serial PRIMARY KEY, user_id bigint REFERENCES users, rate percent, at int);
+            CREATE TABLE stops (visit_id int REFERENCES visits, id int PRIMARY KEY DEFAULT nextval('tickets'));
+            CREATE FUNCTION twice(n int) RETURNS int LANGUAGE sql AS 'SELECT 2 * n'; CREATE PROCEDURE nothing() LANGUAGE sql AS 'SELECT 1';
+            CREATE VIEW visitors AS SELECT user_id FROM visits;",
+        migration: "DROP VIEW IF EXISTS visitors, nobody; DROP INDEX by_name;
+            ALTER TABLE users DROP COLUMN mood;
+            DROP TYPE mood;
+            DROP TABLE stops; DROP TABLE visits; DROP DOMAIN percent; DROP SEQUENCE tickets;
+            DROP FUNCTION twice; DROP PROCEDURE nothing();
+            REVOKE ALL ON users FROM PUBLIC;",
+        plain: None,
+        old: NAME,
+        new: NAME,
+        abort_discards: false,
+        abort_leaves: &[],
+    },
+    Kind {
+        name: "row security, policies and triggers",
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL, touched int NOT NULL DEFAULT 0);
+            INSERT INTO users (id, name) SELECT i, 'F' || i || ' L' || i FROM generate_series(1, 3000) AS i;
+            CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+            CREATE TRIGGER old_stamp BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION stamp(); ALTER TABLE users DISABLE TRIGGER old_stamp;",
+        migration: "ALTER TABLE users ENABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY;
+            CREATE POLICY everyone ON users USING (true);
+            CREATE POLICY few ON users AS RESTRICTIVE FOR SELECT TO PUBLIC USING (id > 0);
+            CREATE TRIGGER stamp BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION stamp();
+            DROP TRIGGER old_stamp ON users;",
+        plain: None,
+        old: NAME,
+        new: NAME,
+        abort_discards: false,
+        abort_leaves: &[],
+    },
+    Kind {
+        name: "rename objects and move them to another schema",
+        setup: "CREATE SCHEMA app; CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN percent AS int CHECK (VALUE BETWEEN 0 AND 100); CREATE SEQUENCE tickets;
+            CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL, mood mood DEFAULT 'ok', rate percent, touched int DEFAULT 0);
+            INSERT INTO users (id, name) SELECT i, 'F' || i || ' L' || i FROM generate_series(1, 3000) AS i;
+            CREATE FUNCTION twice(n int) RETURNS int LANGUAGE sql AS 'SELECT 2 * n'; CREATE VIEW people AS SELECT name FROM users;",
+        migration: "ALTER TYPE mood SET SCHEMA app; ALTER DOMAIN percent RENAME TO share; ALTER SEQUENCE tickets RENAME TO numbers;
+            ALTER FUNCTION twice(int) SET SCHEMA app; ALTER VIEW people RENAME TO folk;",
+        plain: None,
+        old: NAME,
+        new: NAME,
+        abort_discards: false,
+        abort_leaves: &[],
+    },
 ];

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use sqlx::postgres::PgConnection;
+
 use super::kinds::Code;
-use super::{connect, text, try_run};
+use super::{connect, run, text, try_run};
 
 /// What a writer knows must be in the database, and what went wrong.
 #[derive(Debug, Default)]
@@ -25,12 +27,28 @@ pub(crate) struct Writer {
     task: tokio::task::JoinHandle<Account>,
 }
 
+/// How a client connects and what its transactions are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Manner {
+    /// Runs first on the connection.
+    pub(crate) prepare: String,
+    /// The isolation level; none for statements on their own.
+    pub(crate) level: Option<&'static str>,
+    /// Whether it deletes nothing.
+    pub(crate) keeps_rows: bool,
+}
+
 impl Writer {
     /// Starts a writer of one version of the code; `number` gives it keys of its own.
     pub(crate) fn start(url: &str, code: &'static Code, number: u64) -> Self {
+        Self::start_as(url, code, number, Manner::default())
+    }
+
+    pub(crate) fn start_as(url: &str, code: &'static Code, number: u64, manner: Manner) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let writes = Arc::new(AtomicU64::new(0));
-        let task = tokio::spawn(write(url.to_owned(), code, number, Arc::clone(&stop), Arc::clone(&writes)));
+        let write = write(url.to_owned(), code, number, manner, Arc::clone(&stop), Arc::clone(&writes));
+        let task = tokio::spawn(write);
         Self { stop, writes, task }
     }
 
@@ -56,10 +74,12 @@ async fn write(
     url: String,
     code: &'static Code,
     number: u64,
+    manner: Manner,
     stop: Arc<AtomicBool>,
     writes: Arc<AtomicU64>,
 ) -> Account {
     let mut connection = connect(&url).await;
+    run(&mut connection, &manner.prepare).await;
     let mut account = Account::default();
     let base = 1_000_000 * (number + 1);
     let mut next = 0;
@@ -72,7 +92,7 @@ async fn write(
                 let id = *account.rows.keys().nth(fastrand::usize(0..known)).unwrap();
                 (id, code.update)
             }
-            3 if next > 20 => {
+            3 if next > 20 && !manner.keeps_rows => {
                 // Only rows of its own: an update of a row that was deleted would be acknowledged and change nothing.
                 let Some(id) =
                     account.rows.keys().rev().nth(fastrand::usize(0..20)).copied().filter(|id| *id > base)
@@ -90,9 +110,9 @@ async fn write(
         };
         let statement = fill(sql, id, value);
         let started = Instant::now();
-        match try_run(&mut connection, &statement).await {
-            Ok(()) if sql.starts_with("DELETE") => drop(account.rows.remove(&id)),
-            Ok(()) => drop(account.rows.insert(id, value)),
+        match attempt(&mut connection, &manner, &statement).await {
+            Ok(_) if sql.starts_with("DELETE") => drop(account.rows.remove(&id)),
+            Ok(_) => drop(account.rows.insert(id, value)),
             Err(error) => account.errors.push(format!("{error}: {statement}")),
         }
         account.slowest = account.slowest.max(started.elapsed());
@@ -101,6 +121,28 @@ async fn write(
         tokio::time::sleep(Duration::from_micros(fastrand::u64(0..3_000))).await;
     }
     account
+}
+
+/// Runs a statement. Only a transaction of a higher level is repeated, where its client must be ready for that; gives how
+/// often it was.
+pub(crate) async fn attempt(
+    connection: &mut PgConnection,
+    manner: &Manner,
+    statement: &str,
+) -> Result<u64, sqlx::Error> {
+    let Some(level) = manner.level else { return try_run(connection, statement).await.map(|()| 0) };
+    let whole = format!("BEGIN ISOLATION LEVEL {level}; {statement}; COMMIT");
+    let mut repeated = 0;
+    loop {
+        let Err(error) = try_run(connection, &whole).await else { return Ok(repeated) };
+        run(connection, "ROLLBACK").await;
+        repeated += 1;
+        let conflict =
+            error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("40001"));
+        if !conflict {
+            return Err(error);
+        }
+    }
 }
 
 fn fill(sql: &str, id: u64, value: u64) -> String {

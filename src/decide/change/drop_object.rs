@@ -1,0 +1,138 @@
+//! Shape: DROP TABLE, VIEW, MATERIALIZED VIEW, SEQUENCE, FUNCTION, PROCEDURE, TYPE, DOMAIN, INDEX, POLICY, TRIGGER.
+//! Phases: contract: a new name out of reach, soak, drop; a policy or trigger goes with the seal, an index with the drop.
+//! Locks: ACCESS EXCLUSIVE, catalog-only; on the tables that a dropped table's foreign keys point at too.
+//! Undo: while sealed, the old name again, or the policy or trigger as it was; an index and what was dropped stay gone.
+//! Limits: never CASCADE: what depends on the object is listed and must go first, in the same file or before. A name may be
+//! used again in the file for a view, function, policy or trigger: both change in one transaction, which readers of a
+//! materialized view wait for.
+
+use std::ops::Range;
+
+use crate::decide::change::supported_table;
+use crate::decide::draft::{Draft, Phase, Touch, step};
+use crate::decide::plan::{Mode, Step, TableLock};
+use crate::model::catalog::Object;
+use crate::model::problem::Problem;
+use crate::model::sql::{DropObjects, ObjectKind, Statement, Target};
+use crate::words::ident::literal;
+use crate::words::lock_mode::LockMode;
+
+pub(crate) fn plan(
+    draft: &mut Draft<'_>,
+    statement: &Statement,
+    objects: &DropObjects,
+) -> Result<(), Problem> {
+    if objects.cascade {
+        return Err(Problem::cascade(statement.span.clone()));
+    }
+    for target in &objects.targets {
+        one(draft, statement, objects, target)?;
+    }
+    Ok(())
+}
+
+fn one(
+    draft: &mut Draft<'_>,
+    statement: &Statement,
+    objects: &DropObjects,
+    target: &Target,
+) -> Result<(), Problem> {
+    let (kind, span) = (objects.kind, &target.name.span);
+    let what = format!("DROP {} {}", kind.sql(), target.name);
+    let Some(object) = draft.object(kind, target)? else {
+        if draft.created.iter().any(|table| table.name == target.name.name) {
+            return Err(Problem::new("drop-new", span.clone(), "this file creates it", "dropped here")
+                .help("take both statements out"));
+        }
+        if objects.if_exists {
+            draft.note(&statement.span, what, "nothing: there is no such object");
+            return Ok(());
+        }
+        return Err(unknown(kind, target));
+    };
+    if let Some(whole) = &object.part_of {
+        let title = format!("`{}` is part of {whole}", target.name.name.as_str());
+        return Err(Problem::new("dependants", span.clone(), title, "dropped here").help("drop that instead"));
+    }
+    refuse_dependants(draft, span, &object)?;
+    match kind {
+        ObjectKind::Table => table(draft, span, &object)?,
+        ObjectKind::Index => {
+            index(draft, &object);
+            draft.note(&statement.span, what, "contract: dropped concurrently");
+            return Ok(());
+        }
+        _ => draft.hide_object(&object, kind, Vec::new()),
+    }
+    if let Some(on) = &object.on_table {
+        draft.table(on);
+    }
+    let becomes = if object.on_table.is_some() {
+        "contract: taken away"
+    } else {
+        "contract: hidden by a new name, soak, drop"
+    };
+    draft.note(&statement.span, what, becomes);
+    Ok(())
+}
+
+/// A name that means nothing of its kind.
+pub(super) fn unknown(kind: ObjectKind, target: &Target) -> Problem {
+    let title = format!("there is no {} `{}`, or more than one", kind.word(), target.name);
+    Problem::new("unknown-name", target.name.span.clone(), title, "named here")
+        .help("names without a schema are looked up by the setting `search_path`; a function may need its argument types")
+}
+
+fn refuse_dependants(draft: &Draft<'_>, span: &Range<usize>, object: &Object) -> Result<(), Problem> {
+    let in_the_way: Vec<&str> =
+        object.dependants.iter().map(String::as_str).filter(|what| !draft.takes_away(what)).collect();
+    if in_the_way.is_empty() {
+        return Ok(());
+    }
+    let title = format!(
+        "`{}` cannot be dropped while other objects use it: {}",
+        object.name.name.as_str(),
+        in_the_way.join(", ")
+    );
+    Err(Problem::new("dependants", span.clone(), title, "dropped here")
+        .help("drop or change those first, above in the same file or in a migration before"))
+}
+
+/// Nobody may change the table until it is gone, and the tables it points at are locked for a moment when it goes.
+fn table(draft: &mut Draft<'_>, span: &Range<usize>, object: &Object) -> Result<(), Problem> {
+    let table = &object.name;
+    supported_table(draft, span, table)?;
+    let Some(known) = draft.catalog.table(table).cloned() else { return Ok(()) };
+    for column in &known.columns {
+        draft.claim(Phase::Contract, Touch::Change, span, table, &column.name)?;
+    }
+    let parents = known.constraints.iter().filter_map(|constraint| constraint.parent.clone());
+    let mut locks: Vec<TableLock> = parents
+        .filter(|parent| parent != table)
+        .map(|table| TableLock { table, mode: LockMode::AccessExclusive })
+        .collect();
+    locks.sort_by(|a, b| a.table.cmp(&b.table));
+    locks.dedup();
+    draft.table(table);
+    draft.hide_object(object, ObjectKind::Table, locks);
+    Ok(())
+}
+
+fn index(draft: &mut Draft<'_>, object: &Object) {
+    let index = &object.name;
+    let gone = format!("SELECT to_regclass({}) IS NULL", literal(&index.to_string()));
+    let table = draft.catalog.tables.iter().find(|table| {
+        table.name.schema == index.schema && table.indexes.iter().any(|known| known.name == index.name)
+    });
+    let lock =
+        table.map(|table| TableLock { table: table.name.clone(), mode: LockMode::ShareUpdateExclusive });
+    let dropped = step(
+        format!("drop {}", object.what),
+        vec![format!("DROP INDEX CONCURRENTLY IF EXISTS {index}")],
+        Vec::new(),
+        lock.into_iter().collect(),
+    );
+    let mode = Mode::Alone { verify: gone, leftover: "SELECT false".to_owned(), clean_up: String::new() };
+    draft.push_drop(Step { mode, ..dropped });
+    draft.keep_object(object.what.clone());
+}
