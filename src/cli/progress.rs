@@ -38,10 +38,18 @@ impl Screen {
         }
     }
 
-    fn progress(&self, state: &mut State, job: &str, pages: i64, pages_done: i64, converted: i64) {
+    fn progress(
+        &self,
+        state: &mut State,
+        job: &str,
+        unit: &str,
+        pages: i64,
+        pages_done: i64,
+        converted: i64,
+    ) {
         let (started, first) = *state.job_started.get_or_insert_with(|| (Instant::now(), pages_done));
         let eta = eta(started.elapsed(), pages_done - first, pages - pages_done);
-        let text = format!("{job}: {pages_done} of {pages} pages, {converted} rows converted{eta}");
+        let text = format!("{job}: {pages_done} of {pages} {unit}, {converted} rows changed{eta}");
         if self.terminal {
             let bar = state.bar.get_or_insert_with(|| {
                 let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -92,8 +100,8 @@ impl Observer for Screen {
             Happening::Reconnecting { reason } => {
                 self.line(&state, &format!("  connection lost, connecting again: {reason}"));
             }
-            Happening::Progress { job, pages, pages_done, converted } => {
-                self.progress(&mut state, &job, pages, pages_done, converted);
+            Happening::Progress { job, unit, pages, pages_done, converted } => {
+                self.progress(&mut state, &job, unit, pages, pages_done, converted);
             }
             Happening::ProgressDone => {
                 if let Some(bar) = state.bar.take() {

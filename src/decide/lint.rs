@@ -81,6 +81,7 @@ fn look(statement: &Statement) -> Vec<Finding> {
                 | Action::ValidateConstraint { .. }
                 | Action::RenameConstraint { .. }
                 | Action::Setting { .. }
+                | Action::RenameTable(_)
                 | Action::RowSecurity { .. } => None,
             })
             .collect(),
@@ -89,6 +90,7 @@ fn look(statement: &Statement) -> Vec<Finding> {
         | StatementKind::CreateTable { .. }
         | StatementKind::CreateIndex(_)
         | StatementKind::Update { .. }
+        | StatementKind::Data(_)
         | StatementKind::InsertValues { .. }
         | StatementKind::CreateObject { .. }
         | StatementKind::AddEnumValue

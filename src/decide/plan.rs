@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::catalog::ObjectRef;
 use crate::words::checksum::checksum;
 use crate::words::ident::{Ident, QualifiedName};
 use crate::words::lock_mode::LockMode;
@@ -55,8 +56,8 @@ pub(crate) struct Plan {
     pub(crate) sealed: Vec<SealedColumn>,
     /// Other objects that the seal hides, as the server describes them, with what it then calls them.
     pub(crate) hidden: BTreeMap<String, String>,
-    /// The same with those that contract changes in place.
-    pub(crate) objects: Vec<String>,
+    /// Other objects that contract makes, changes or takes away.
+    pub(crate) objects: Vec<ObjectRef>,
     /// What an abort would throw away, and what is in its way.
     pub(crate) losses: Vec<Loss>,
 }
@@ -112,6 +113,22 @@ pub(crate) struct TableLock {
 pub(crate) struct Job {
     pub(crate) id: String,
     pub(crate) table: QualifiedName,
+    pub(crate) work: Work,
+}
+
+/// What batches do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Work {
+    /// Brings rows into step, by pages of the table. To do it again changes nothing.
+    Convert(Convert),
+    /// Changes each row that was there at the start exactly once, by its place in a list of keys.
+    Once(Once),
+}
+
+/// Rows that old and new columns must agree in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Convert {
     /// The assignments of the batch's UPDATE.
     pub(crate) set: String,
     /// True for a row that the batch must convert.
@@ -122,6 +139,41 @@ pub(crate) struct Job {
     pub(crate) wrong_sealed: String,
     /// The value of the session setting that makes this migration's sync triggers skip the batch.
     pub(crate) skip: String,
+}
+
+/// A data job: a list of keys, and the statement that changes the rows of some of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Once {
+    /// The list: numbers from 0, each with the key of a row.
+    pub(crate) list: QualifiedName,
+    /// The columns of the key.
+    pub(crate) key: Vec<Ident>,
+    /// The statements that make it.
+    pub(crate) make: Vec<String>,
+    /// The batch up to its WHERE.
+    pub(crate) before: String,
+    /// What must lie within the batch's range.
+    pub(crate) number: String,
+    /// The batch behind the range.
+    pub(crate) after: String,
+}
+
+impl Job {
+    /// The conversion, where it is one.
+    pub(crate) fn convert(&self) -> Option<&Convert> {
+        match &self.work {
+            Work::Convert(convert) => Some(convert),
+            Work::Once(_) => None,
+        }
+    }
+
+    /// What is counted out to batches: pages of the table, or numbers of the list.
+    pub(crate) fn counted(&self) -> &QualifiedName {
+        match &self.work {
+            Work::Convert(_) => &self.table,
+            Work::Once(once) => &once.list,
+        }
+    }
 }
 
 /// A column that the seal renames out of reach.

@@ -2,7 +2,7 @@
 //! throw away what the old shape does not hold.
 
 use crate::decide::gate::Reason;
-use crate::decide::plan::Plan;
+use crate::decide::plan::{Plan, Work};
 use crate::decide::state::{Event, State};
 use crate::engine::failure::{Failure, Kind, Outcome};
 use crate::engine::step_runner::Running;
@@ -66,6 +66,11 @@ impl Runner<'_> {
         fault::point("abort.undone");
         self.begin().await?;
         engine.ledger.jobs_drop(&mut self.session, version).await?;
+        for job in &plan.jobs {
+            if let Work::Once(once) = &job.work {
+                self.session.execute(&format!("DROP TABLE IF EXISTS {}", once.list)).await?;
+            }
+        }
         let (from, event) = (State::Aborting, Event::AbortFinished);
         let state = engine.ledger.advance(&mut self.session, version, from, event, 0).await?;
         self.commit().await?;

@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::decide::plan::{Job, Plan};
+use crate::decide::plan::{Job, Once, Plan, Work};
 use crate::decide::state::{Event, State};
-use crate::decide::sync::SKIP_SETTING;
+use crate::engine::batch::{batch_begin, batch_change, convert_rows, next_size, range};
 use crate::engine::failure::{Failure, Kind, Outcome};
 use crate::engine::step_runner::session_name;
 use crate::engine::{Engine, Happening};
@@ -25,13 +25,6 @@ const CHUNK_PAGES: i64 = 8_192;
 
 /// Pages of the first batch, before anything is known of the table.
 const FIRST_BATCH_PAGES: i64 = 16;
-
-/// Pages of the largest batch; one transaction stays short even where nothing needs work.
-const MAX_BATCH_PAGES: i64 = 2_048;
-
-/// How long a batch waits for a row that the application holds. Below the server's `deadlock_timeout`, so that in a
-/// deadlock it is always the batch that gives way.
-const ROW_WAIT_MS: u32 = 500;
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -95,6 +88,9 @@ impl Engine {
         self.start_jobs(session, &plan, state).await?;
         fault::point("backfill.started");
         for job in &plan.jobs {
+            if let Work::Once(once) = &job.work {
+                self.list_rows(session, &plan, job, once).await?;
+            }
             loop {
                 self.work(&plan, job, workers).await?;
                 if self.ledger.chunks_left(session, version, &job.id).await? == 0 {
@@ -151,8 +147,8 @@ impl Engine {
                     Err(error) => return Err(error),
                 }
             }
-            for job in &plan.jobs {
-                self.ledger.job_start(session, plan.version, job, CHUNK_PAGES).await?;
+            for job in plan.jobs.iter().filter(|job| job.convert().is_some()) {
+                self.ledger.job_start(session, plan.version, job, CHUNK_PAGES, None).await?;
             }
             session.execute("COMMIT").await
         }
@@ -164,12 +160,49 @@ impl Engine {
         Ok(())
     }
 
+    /// Lists the rows of a data job, and starts it in the same transaction; only one of many processes does.
+    async fn list_rows(&self, session: &mut Session, plan: &Plan, job: &Job, once: &Once) -> Outcome<()> {
+        loop {
+            session.execute(&batch_begin(job, &plan.search_path)).await?;
+            let listed = async {
+                if !self.ledger.list_lock(session, &once.list).await? {
+                    return Ok(false);
+                }
+                if self.ledger.job_exists(session, plan.version, &job.id).await? {
+                    return Ok(true);
+                }
+                for statement in &once.make {
+                    session.execute(statement).await?;
+                }
+                fault::point("backfill.listed");
+                let count = format!("SELECT count(*) AS value FROM {}", once.list);
+                let rows: i64 = session.one(&count, &[]).await?;
+                if self.ledger.job_start(session, plan.version, job, CHUNK_PAGES, Some(rows)).await? {
+                    session.execute("COMMIT").await?;
+                }
+                Ok::<bool, PgError>(true)
+            }
+            .await;
+            session.rollback().await;
+            match listed {
+                Ok(true) => return Ok(()),
+                // Another process lists them; it takes as long as reading the table.
+                Ok(false) => tokio::time::sleep(Duration::from_millis(300)).await,
+                Err(error) if error.is_lock_conflict() => {
+                    self.note(format!("waiting: {} is locked", job.table.plain()));
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// Runs workers until no chunk is free.
     async fn work(&self, plan: &Plan, job: &Job, workers: usize) -> Outcome<()> {
         let mut running = tokio::task::JoinSet::new();
         for _ in 0..workers.max(1) {
-            let (engine, version, job) = (self.clone(), plan.version, job.clone());
-            running.spawn(async move { engine.worker(version, &job).await });
+            let (engine, plan, job) = (self.clone(), plan.clone(), job.clone());
+            running.spawn(async move { engine.worker(&plan, &job).await });
         }
         let mut failure = None;
         while let Some(ended) = running.join_next().await {
@@ -186,7 +219,8 @@ impl Engine {
     }
 
     /// One worker: batch after batch, sized so that each takes the target time.
-    async fn worker(&self, version: Version, job: &Job) -> Outcome<()> {
+    async fn worker(&self, plan: &Plan, job: &Job) -> Outcome<()> {
+        let version = plan.version;
         let mut session = self.writing_session(&session_name("backfill", version)).await?;
         let mut pages = FIRST_BATCH_PAGES;
         let mut stuck_since: Option<Instant> = None;
@@ -194,7 +228,7 @@ impl Engine {
         let mut attempt = 0;
         loop {
             let started = Instant::now();
-            match self.batch(&mut session, version, job, pages).await {
+            match self.batch(&mut session, plan, job, pages).await {
                 Ok(Batch::Done) => {
                     pages = next_size(pages, started.elapsed(), self.limits.batch_target);
                     stuck_since = None;
@@ -219,7 +253,7 @@ impl Engine {
                     tracing::debug!(%error, pages, "batch failed, halving");
                     pages = (pages / 2).max(1);
                 }
-                Err(error) => return Err(self.name_the_row(&mut session, version, job, error).await),
+                Err(error) => return Err(self.name_the_row(&mut session, plan, job, error).await),
             }
             if shown.elapsed() > Duration::from_millis(200) {
                 shown = Instant::now();
@@ -242,18 +276,19 @@ impl Engine {
     async fn batch(
         &self,
         session: &mut Session,
-        version: Version,
+        plan: &Plan,
         job: &Job,
         pages: i64,
     ) -> Result<Batch, PgError> {
-        session.execute(&batch_begin(job)).await?;
+        let version = plan.version;
+        session.execute(&batch_begin(job, &plan.search_path)).await?;
         let result = async {
             let Some(chunk) = self.ledger.chunk_claim(session, version, &job.id).await? else {
                 return Ok(Batch::NothingFree);
             };
             let Chunk { first_page, next_page, end_page } = chunk;
             let next = (next_page + pages).min(end_page);
-            let rows = session.execute(&batch_update(job, next_page, next)).await?;
+            let rows = session.execute(&batch_change(job, next_page, next)).await?;
             fault::point("backfill.updated");
             // Looked at behind the UPDATE, whose lock keeps a rewrite out until we commit.
             if !self.ledger.job_is_current(session, version, &job.id).await? {
@@ -282,7 +317,7 @@ impl Engine {
             session.execute("BEGIN").await?;
             if !self.ledger.job_is_current(session, version, &job.id).await? {
                 self.ledger.job_reset(session, version, &job.id).await?;
-                self.ledger.job_start(session, version, job, CHUNK_PAGES).await?;
+                self.ledger.job_start(session, version, job, CHUNK_PAGES, None).await?;
             }
             session.execute("COMMIT").await.map(drop)
         }
@@ -326,46 +361,82 @@ impl Engine {
         Ok(())
     }
 
-    /// A page holds a row that cannot be converted: find it, and say which.
-    async fn name_the_row(
-        &self,
-        session: &mut Session,
-        version: Version,
-        job: &Job,
-        error: PgError,
-    ) -> Failure {
-        match self.find_the_row(session, version, job).await {
-            Ok(Some((key, error))) => Failure::failed(format!(
-                "a row of {} cannot be converted: {error}",
-                job.table.plain()
-            ))
+    /// A batch of one page or row fails: find the row, and say which.
+    async fn name_the_row(&self, session: &mut Session, plan: &Plan, job: &Job, error: PgError) -> Failure {
+        let version = plan.version;
+        let found = match &job.work {
+            Work::Convert(_) => self.find_the_row(session, plan, job).await.ok().flatten(),
+            Work::Once(once) => {
+                let key = self.next_listed(session, plan, job, once).await.ok().flatten();
+                key.map(|key| (key, None))
+            }
+        };
+        let Some((key, of_row)) = found else {
+            let failure = Failure::from(error);
+            let message = format!("backfill of {}: {}", job.table.plain(), failure.message);
+            return Failure { message, ..failure };
+        };
+        let done = if job.convert().is_some() { "converted" } else { "changed" };
+        let error = of_row.unwrap_or(error);
+        Failure::failed(format!("a row of {} cannot be {done}: {error}", job.table.plain()))
             .details(vec![format!("row with {key}")])
             .next(format!(
                 "correct that row and run `migrate backfill {version}` again, or `migrate abort {version}`"
-            )),
-            Ok(None) | Err(_) => {
-                let failure = Failure::from(error);
-                let message = format!("backfill of {}: {}", job.table.plain(), failure.message);
-                Failure { message, ..failure }
-            }
+            ))
+    }
+
+    /// The key of the row that a data job comes to next.
+    async fn next_listed(
+        &self,
+        session: &mut Session,
+        plan: &Plan,
+        job: &Job,
+        once: &Once,
+    ) -> Result<Option<String>, PgError> {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            key: String,
         }
+        session.execute(&batch_begin(job, &plan.search_path)).await?;
+        let key = async {
+            let Some(chunk) = self.ledger.chunk_claim(session, plan.version, &job.id).await? else {
+                return Ok(None);
+            };
+            let named: Vec<String> = once
+                .key
+                .iter()
+                .enumerate()
+                .map(|(at, column)| format!("{} || ' = ' || _pontoon_k{at}", literal(column.as_str())))
+                .collect();
+            let sql = format!(
+                "SELECT concat_ws(', ', {}) AS key FROM {} WHERE _pontoon_n = {}",
+                named.join(", "),
+                once.list,
+                chunk.next_page
+            );
+            Ok(session.optional::<Row>(&sql, &[]).await?.map(|row| row.key))
+        }
+        .await;
+        session.rollback().await;
+        key
     }
 
     async fn find_the_row(
         &self,
         session: &mut Session,
-        version: Version,
+        plan: &Plan,
         job: &Job,
-    ) -> Result<Option<(String, PgError)>, PgError> {
+    ) -> Result<Option<(String, Option<PgError>)>, PgError> {
         #[derive(serde::Deserialize)]
         struct Row {
             place: String,
             key: String,
         }
+        let Some(convert) = job.convert() else { return Ok(None) };
         let key = self.ledger.row_key(session, &job.table).await?;
-        session.execute(&batch_begin(job)).await?;
+        session.execute(&batch_begin(job, &plan.search_path)).await?;
         let found = async {
-            let Some(chunk) = self.ledger.chunk_claim(session, version, &job.id).await? else {
+            let Some(chunk) = self.ledger.chunk_claim(session, plan.version, &job.id).await? else {
                 return Ok(None);
             };
             let range = range(chunk.next_page, chunk.next_page + 1);
@@ -380,16 +451,10 @@ impl Engine {
                 .await?;
             for Row { place, key } in rows {
                 session.execute("SAVEPOINT row").await?;
-                let one = format!(
-                    "UPDATE ONLY {} SET {} WHERE ctid = {}::tid AND ({})",
-                    job.table,
-                    job.set,
-                    literal(&place),
-                    job.need
-                );
+                let one = convert_rows(&job.table, convert, &format!("ctid = {}::tid", literal(&place)));
                 if let Err(error) = session.execute(&one).await {
                     return if error.is_data() || error.code().is_some() {
-                        Ok(Some((key, error)))
+                        Ok(Some((key, Some(error))))
                     } else {
                         Err(error)
                     };
@@ -408,60 +473,12 @@ impl Engine {
         if let Some(progress) = all.into_iter().find(|progress| progress.id == job.id) {
             self.observer.saw(Happening::Progress {
                 job: job.table.plain(),
+                unit: progress.unit(),
                 pages: progress.pages,
                 pages_done: progress.pages_done,
                 converted: progress.converted,
             });
         }
         Ok(())
-    }
-}
-
-/// Opens a batch's transaction. A crash of the server may lose its last commits, data and marker together.
-pub(crate) fn batch_begin(job: &Job) -> String {
-    format!(
-        "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '{ROW_WAIT_MS}ms'; SET LOCAL {SKIP_SETTING} = {}",
-        literal(&job.skip)
-    )
-}
-
-/// Converts the rows of some pages. The value is computed in SET, from the row version that the UPDATE locks.
-pub(crate) fn batch_update(job: &Job, first: i64, end: i64) -> String {
-    format!("UPDATE ONLY {} SET {} WHERE {} AND ({})", job.table, job.set, range(first, end), job.need)
-}
-
-/// Pages from `first` to before `end`, as a TID range scan.
-pub(crate) fn range(first: i64, end: i64) -> String {
-    format!("ctid >= '({first},0)'::tid AND ctid < '({end},0)'::tid")
-}
-
-/// The size of the next batch: towards the target time, at most half as large again, never down by more than half.
-pub(crate) fn next_size(pages: i64, took: Duration, target: Duration) -> i64 {
-    let ratio = target.as_secs_f64() / took.as_secs_f64().max(0.000_1);
-    let factor = ratio.clamp(0.5, 1.5);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        reason = "pages of a batch are a few thousand at most"
-    )]
-    let next = (pages as f64 * factor).round() as i64;
-    // Without the extra page a single one could never grow.
-    let next = if factor > 1.0 { next.max(pages + 1) } else { next };
-    next.clamp(1, MAX_BATCH_PAGES)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn batches_grow_gently_shrink_fast_and_stay_in_bounds() {
-        let target = Duration::from_millis(100);
-        assert_eq!(next_size(16, Duration::from_millis(1), target), 24);
-        assert_eq!(next_size(16, Duration::from_secs(5), target), 8);
-        assert_eq!(next_size(16, target, target), 16);
-        assert_eq!(next_size(1, Duration::from_millis(1), target), 2);
-        assert_eq!(next_size(1, Duration::from_secs(5), target), 1);
-        assert_eq!(next_size(MAX_BATCH_PAGES, Duration::from_millis(1), target), MAX_BATCH_PAGES);
     }
 }

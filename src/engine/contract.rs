@@ -192,7 +192,12 @@ impl Runner<'_> {
             fault::point("contract.closed");
         }
         if state == State::Closing {
-            self.seal(&running, request).await?;
+            self.seal(&running, request).await.map_err(|failure| {
+                let back = format!(
+                    "correct the cause, then migrate contract {version}; or go back with migrate reopen {version}"
+                );
+                Failure { next: failure.next.clone().or(Some(back)), ..failure }
+            })?;
             state = State::Sealed;
             fault::point("contract.sealed");
         } else if state == State::Sealed {
@@ -215,7 +220,7 @@ impl Runner<'_> {
                 return Ok(contracted(state, Vec::new(), Some(due)));
             }
             self.check_dependants(&plan, true).await?;
-            self.rehearse(&running, &plan.drop).await?;
+            self.rehearse_drop(&running).await?;
             // Recorded before the first irreversible statement runs.
             state = self.advance(version, State::Sealed, Event::DropStarted, 0).await?;
             fault::point("contract.dropping");
@@ -262,7 +267,7 @@ impl Runner<'_> {
                 || if sealed {
                     plan.hidden.values().any(|hidden| hidden == what)
                 } else {
-                    plan.objects.contains(what)
+                    plan.objects.iter().any(|object| &object.what == what)
                 }
         };
         details.retain(|what| !goes_along(what));

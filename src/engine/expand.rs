@@ -179,7 +179,8 @@ impl Engine {
             if entry.state.is_in_flight() && !files.iter().any(|file| file.version == entry.version) {
                 let (plan, _) = self.stored_plan(session, entry.version).await?;
                 catalog.reserve(&plan.names);
-                catalog.busy_objects.extend(plan.objects.into_iter().map(|what| (what, entry.version)));
+                let busy = plan.objects.into_iter().map(|object| (object, entry.version));
+                catalog.busy_objects.extend(busy);
             }
         }
         Ok(())
@@ -252,6 +253,7 @@ impl Runner<'_> {
                     .await?;
                 let (plan, _, _) = compile(file, &catalog, &moving, &engine.settings)?;
                 check_hash(&plan, wanted)?;
+                self.rehearse_plan(file, &plan).await?;
                 self.begin().await?;
                 let attempt = engine.ledger.insert(&mut self.session, &plan, &file.source.text).await?;
                 self.commit().await?;

@@ -3,6 +3,7 @@
 
 pub(crate) mod abort;
 pub(crate) mod backfill;
+pub(crate) mod batch;
 pub mod client;
 pub(crate) mod contract;
 pub(crate) mod expand;
@@ -10,6 +11,7 @@ pub(crate) mod failure;
 pub(crate) mod fence;
 pub(crate) mod overview;
 pub(crate) mod presence;
+pub(crate) mod rehearsal;
 pub(crate) mod reopen;
 pub(crate) mod run;
 pub(crate) mod step_alone;
@@ -71,7 +73,7 @@ pub(crate) enum Happening {
     /// The connection broke and is made again.
     Reconnecting { reason: String },
     /// A backfill went on; sums over all workers on all machines.
-    Progress { job: String, pages: i64, pages_done: i64, converted: i64 },
+    Progress { job: String, unit: &'static str, pages: i64, pages_done: i64, converted: i64 },
     /// A backfill's job is through.
     ProgressDone,
     /// Anything else.
@@ -204,11 +206,14 @@ pub(crate) fn moving_columns(plan: &Plan) -> Vec<Moving> {
         .iter()
         .filter_map(|(table, column)| {
             let table = plan.tables.iter().find(|name| &name.plain() == table)?.clone();
-            let sealed = |sealed: &SealedColumn| {
-                sealed.table == table && (&sealed.column == column || &sealed.going == column)
-            };
+            let sealed = |sealed: &SealedColumn| sealed.table == table && &sealed.column == column;
             let new = plan.adds.contains(&format!("{}.{}", table.plain(), column.as_str()));
-            let role = if plan.sealed.iter().any(sealed) {
+            let shadow = |sealed: &SealedColumn| {
+                sealed.table == table && &sealed.going == column && &sealed.column != column
+            };
+            let role = if plan.sealed.iter().any(shadow) {
+                Role::Shadow
+            } else if plan.sealed.iter().any(sealed) {
                 Role::Leaves
             } else if new {
                 Role::Computed

@@ -49,6 +49,7 @@ impl Runner<'_> {
             self.check_nulls(&plan).await?;
         }
         let running = Running { plan: &plan, attempt: entry.attempt };
+        self.rehearse_reopen(&running).await?;
         self.undo_steps(&running, &plan.seal).await?;
         fault::point("reopen.unsealed");
         self.undo_steps(&running, &plan.restrict).await?;
@@ -81,7 +82,7 @@ impl Runner<'_> {
                 }
             }
         }
-        built.retain(|what| !plan.objects.contains(what));
+        built.retain(|what| !plan.objects.iter().any(|object| &object.what == what));
         let version = plan.version;
         if !built.is_empty() {
             return Err(Failure::refused("something was built on a column whose type changed".to_owned())

@@ -42,7 +42,7 @@ impl Runner<'_> {
     /// Runs the steps that have no record yet.
     pub(crate) async fn run_steps(&mut self, running: &Running<'_>, steps: &[Step]) -> Outcome<()> {
         for step in steps {
-            if self.record(running, &step.id).await?.as_deref() != Some("done") {
+            if !self.is_done(running, &step.id).await? {
                 self.run_step(running, step, Direction::Do).await?;
             }
         }
@@ -73,43 +73,8 @@ impl Runner<'_> {
         Ok(false)
     }
 
-    /// Runs the short ones of the steps in one transaction that is rolled back: each may need what the one before took
-    /// away. From the drop on there is only forward, so what would stop there must be found before.
-    pub(crate) async fn rehearse(&mut self, running: &Running<'_>, steps: &[Step]) -> Outcome<()> {
-        let steps: Vec<&Step> =
-            steps.iter().filter(|step| step.mode == Mode::Transaction && !step.scans).collect();
-        let (started, mut conflicts) = (Instant::now(), 0);
-        loop {
-            let settings = settings(&running.plan.search_path, self.engine.limits.lock_timeout);
-            let mut tried = self.session.execute(&format!("BEGIN; {settings}")).await.map(drop);
-            let mut at = steps.iter();
-            let mut current = None;
-            while let (Ok(()), Some(step)) = (&tried, at.next()) {
-                current = Some(*step);
-                for statement in &step.sql {
-                    if tried.is_ok() {
-                        tried = self.session.execute(statement).await.map(drop);
-                    }
-                }
-            }
-            self.session.rollback().await;
-            match (tried, current) {
-                (Ok(()), _) | (_, None) => return Ok(()),
-                (Err(error), Some(step)) if error.is_lock_conflict() => {
-                    conflicts += 1;
-                    self.wait_for_lock(step, conflicts, started, &error).await?;
-                }
-                (Err(error), _) if error.is_lost() => self.reconnect(&error).await?,
-                (Err(error), Some(step)) => {
-                    let version = running.plan.version;
-                    return Err(Failure::refused(format!("{} would fail: {error}", step.title)).next(
-                        format!(
-                            "correct the cause, then migrate contract {version}; or migrate reopen {version}"
-                        ),
-                    ));
-                }
-            }
-        }
+    pub(super) async fn is_done(&mut self, running: &Running<'_>, id: &str) -> Outcome<bool> {
+        Ok(self.record(running, id).await?.as_deref() == Some("done"))
     }
 
     async fn record(&mut self, running: &Running<'_>, id: &str) -> Outcome<Option<String>> {
@@ -296,7 +261,7 @@ impl Runner<'_> {
     }
 
     /// Says who is in the way, and pauses for several times the lock timeout: shorter pauses only cost throughput.
-    async fn wait_for_lock(
+    pub(super) async fn wait_for_lock(
         &mut self,
         step: &Step,
         attempt: u32,
@@ -384,7 +349,7 @@ pub(super) fn path(search_path: &[Ident]) -> String {
     names.join(", ")
 }
 
-fn settings(search_path: &[Ident], lock_timeout: Duration) -> String {
+pub(super) fn settings(search_path: &[Ident], lock_timeout: Duration) -> String {
     format!(
         "SET LOCAL search_path = {}; SET LOCAL lock_timeout = '{}ms'",
         path(search_path),

@@ -2,7 +2,7 @@
 
 use crate::decide::plan::{Job, Plan};
 use crate::decide::state::{Event, State};
-use crate::engine::backfill::{batch_begin, batch_update, range};
+use crate::engine::batch::{batch_begin, batch_change, range};
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::step_runner::Running;
 use crate::engine::{Engine, Happening, RUNNER_WAIT, Runner};
@@ -54,7 +54,7 @@ impl Runner<'_> {
             State::Backfilling => {}
             // Verification failed, or has not run since: convert what is left and look again.
             State::Ready => {
-                for job in &plan.jobs {
+                for job in plan.jobs.iter().filter(|job| job.convert().is_some()) {
                     self.sweep(job).await?;
                 }
                 self.verify_plan(plan, Names::Open).await?;
@@ -63,7 +63,7 @@ impl Runner<'_> {
             state => return Ok(state),
         }
         for job in &plan.jobs {
-            let swept = self.sweep(job).await?;
+            let swept = if job.convert().is_some() { self.sweep(job).await? } else { 0 };
             self.engine.ledger.job_finish(&mut self.session, plan.version, &job.id, swept).await?;
             fault::point("backfill.swept");
         }
@@ -116,11 +116,11 @@ impl Runner<'_> {
         let (ledger, epoch) = (self.engine.ledger.schema.clone(), self.lease.epoch);
         let session = &mut self.session;
         let done = async {
-            session.execute(&batch_begin(job)).await?;
+            session.execute(&batch_begin(job, &[])).await?;
             if !hold(session, &ledger, epoch).await? {
                 return Err(PgError::Overtaken("another runner has taken over".to_owned()));
             }
-            let rows = session.execute(&batch_update(job, first, end)).await?;
+            let rows = session.execute(&batch_change(job, first, end)).await?;
             session.execute("COMMIT").await?;
             Ok(rows)
         }
@@ -156,7 +156,8 @@ impl Runner<'_> {
     pub(crate) async fn verify_plan(&mut self, plan: &Plan, names: Names) -> Outcome<()> {
         self.engine.observer.saw(Happening::Note(format!("migration {}: verifying", plan.version)));
         for job in &plan.jobs {
-            let wrong = if names == Names::Open { &job.wrong } else { &job.wrong_sealed };
+            let Some(convert) = job.convert() else { continue };
+            let wrong = if names == Names::Open { &convert.wrong } else { &convert.wrong_sealed };
             let rows = match self.wrong_rows(job, wrong).await {
                 Ok(rows) => rows,
                 Err(failure) => {

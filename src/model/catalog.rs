@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::sql::{Name, ObjectKind, Target};
+use crate::model::sql::{Action, Name, NewName, ObjectKind, Statement, StatementKind, Target};
 use crate::words::ident::{Ident, QualifiedName};
 use crate::words::version::Version;
 
@@ -31,9 +31,9 @@ pub(crate) struct Catalog {
     /// What a function's name and types mean, as the server describes it.
     #[serde(default, skip)]
     pub(crate) signatures: BTreeMap<String, String>,
-    /// Objects that migrations in flight are to take away or to replace, as the server describes them.
+    /// Objects that migrations in flight are to make, change or take away.
     #[serde(default, skip)]
-    pub(crate) busy_objects: BTreeMap<String, Version>,
+    pub(crate) busy_objects: Vec<(ObjectRef, Version)>,
     /// Names of constraints that are taken, as `schema.name`.
     #[serde(default)]
     pub(crate) constraint_names: BTreeSet<String>,
@@ -56,6 +56,74 @@ pub(crate) struct Relation {
     pub(crate) name: QualifiedName,
 }
 
+/// An object by its name.
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq, Eq)]
+pub(crate) struct ObjectRef {
+    /// As [`ObjectKind::word`] says it, or `rights` or `row security` of a relation.
+    pub(crate) kind: String,
+    pub(crate) name: QualifiedName,
+    /// The table of a policy or trigger.
+    pub(crate) on_table: Option<QualifiedName>,
+    /// As `pg_describe_object` names it.
+    pub(crate) what: String,
+}
+
+impl ObjectRef {
+    /// One that is told by its kind and name alone.
+    pub(crate) fn new(kind: &str, name: &QualifiedName) -> Self {
+        Self { kind: kind.to_owned(), name: name.clone(), on_table: None, what: format!("{kind} {name}") }
+    }
+
+    /// Whether a statement names it, in doubt yes.
+    pub(crate) fn is_named_in(&self, statement: &Statement) -> bool {
+        let relation = |wanted: &QualifiedName| {
+            statement.objects.iter().any(|name| {
+                name.name == wanted.name && name.schema.as_ref().is_none_or(|schema| *schema == wanted.schema)
+            })
+        };
+        let word = || statement.words.contains(self.name.name.as_str());
+        match (self.kind.as_str(), &self.on_table) {
+            ("rights", _) => {
+                matches!(statement.kind, StatementKind::Describe("GRANT") | StatementKind::Revoke)
+                    && relation(&self.name)
+            }
+            ("row security", _) => {
+                let secures = |actions: &[(std::ops::Range<usize>, Action)]| {
+                    actions.iter().any(|(_, action)| matches!(action, Action::RowSecurity { .. }))
+                };
+                matches!(&statement.kind, StatementKind::AlterTable { actions, .. } if secures(actions))
+                    && relation(&self.name)
+            }
+            (_, Some(table)) => word() && relation(table),
+            ("function" | "procedure", None) => {
+                relation(&self.name)
+                    || makes(statement, &self.name)
+                    || statement.calls.contains(self.name.name.as_str())
+            }
+            ("table" | "view" | "materialized view", None) => {
+                relation(&self.name) || makes(statement, &self.name)
+            }
+            (_, None) => word(),
+        }
+    }
+}
+
+/// Whether a statement makes a relation of that name.
+fn makes(statement: &Statement, name: &QualifiedName) -> bool {
+    let same = |made: &Name| {
+        made.name == name.name && made.schema.as_ref().is_none_or(|schema| *schema == name.schema)
+    };
+    match &statement.kind {
+        StatementKind::CreateObject(object) => object.name.as_ref().is_some_and(same),
+        StatementKind::CreateTable { name, .. } => same(name),
+        StatementKind::CreateIndex(index) => index.name.as_ref().is_some_and(same),
+        StatementKind::Rename(rename) => {
+            matches!(&rename.to, NewName::Name(new) if *new == name.name)
+        }
+        _ => false,
+    }
+}
+
 /// An object that a statement may rename, replace or drop.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Object {
@@ -72,6 +140,8 @@ pub(crate) struct Object {
     pub(crate) definition: Vec<String>,
     /// What it is an inseparable part of.
     pub(crate) part_of: Option<String>,
+    /// The indexes of a materialized view.
+    pub(crate) indexes: Vec<Ident>,
     /// What stands in the way of its end, each as `pg_describe_object` names it.
     pub(crate) dependants: Vec<String>,
 }
@@ -89,6 +159,10 @@ pub(crate) struct Table {
     pub(crate) inherits: bool,
     /// The extension that owns it.
     pub(crate) extension: Option<String>,
+    /// Quoted.
+    pub(crate) owner: String,
+    /// Grants on the whole table to others than its owner, as `PRIVILEGE` and `role`.
+    pub(crate) grants: Vec<(String, String)>,
     pub(crate) row_security: bool,
     /// Whether row security, where it is enabled, counts for the owner too.
     pub(crate) row_security_forced: bool,
@@ -213,6 +287,17 @@ pub(crate) struct Trigger {
     pub(crate) update_of: Vec<Ident>,
 }
 
+impl Object {
+    pub(crate) fn reference(&self) -> ObjectRef {
+        ObjectRef {
+            kind: self.kind.clone(),
+            name: self.name.clone(),
+            on_table: self.on_table.clone(),
+            what: self.what.clone(),
+        }
+    }
+}
+
 impl Table {
     /// A plain table of which nothing is known but the name.
     pub(crate) fn new(name: QualifiedName) -> Self {
@@ -223,6 +308,8 @@ impl Table {
             persistence: "p".to_owned(),
             inherits: false,
             extension: None,
+            owner: String::new(),
+            grants: Vec::new(),
             row_security: false,
             row_security_forced: false,
             columns: Vec::new(),
@@ -308,7 +395,17 @@ impl Catalog {
             return of_kind().find(|object| &object.what == what);
         }
         let table = target.table.as_ref();
+        // A relation of another kind in an earlier schema hides it.
+        let relation = match kind {
+            ObjectKind::View | ObjectKind::MaterializedView | ObjectKind::Sequence | ObjectKind::Index => {
+                Some(self.resolve(&target.name, search_path)?)
+            }
+            _ => None,
+        };
         let found = |schema: &Ident| {
+            if relation.as_ref().is_some_and(|relation| relation.schema != *schema) {
+                return None;
+            }
             let mut all = of_kind().filter(|object| {
                 &object.name.schema == schema
                     && object.name.name == target.name.name

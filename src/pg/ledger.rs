@@ -67,6 +67,13 @@ pub(crate) struct Progress {
     pub(crate) seconds: f64,
 }
 
+impl Progress {
+    /// What is counted: pages, or the rows of a data job.
+    pub(crate) fn unit(&self) -> &'static str {
+        if self.id.starts_with('d') { "rows" } else { "pages" }
+    }
+}
+
 /// A claimed chunk, in pages.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(crate) struct Chunk {
@@ -241,26 +248,52 @@ impl Ledger {
         Ok(())
     }
 
-    /// Starts a job if it has not begun: freezes its pages and cuts them into chunks. In the caller's transaction.
+    /// Starts a job if it has not begun: freezes its pages and cuts them into chunks; `size` is the number of rows where
+    /// it goes by a list of them. In the caller's transaction. True if it has begun now.
     pub(crate) async fn job_start(
         &self,
         session: &mut Session,
         version: Version,
         job: &Job,
         pages_per_chunk: i64,
-    ) -> Done {
+        size: Option<i64>,
+    ) -> Result<bool, PgError> {
         #[derive(Deserialize)]
         struct Pages {
             value: i64,
         }
-        let table = job.table.to_string();
-        let params = [version.number().into(), job.id.as_str().into(), table.as_str().into()];
+        let table = job.counted().to_string();
+        let params = [
+            version.number().into(),
+            job.id.as_str().into(),
+            table.as_str().into(),
+            size.unwrap_or(-1).into(),
+        ];
         let fresh: Option<Pages> = session.optional(&query("job_start", &self.schema), &params).await?;
+        let begun = fresh.is_some();
         if fresh.is_some_and(|pages| pages.value > 0) {
             let params = [version.number().into(), job.id.as_str().into(), pages_per_chunk.into()];
             let _: Vec<Present> = session.rows(&query("job_chunks", &self.schema), &params).await?;
         }
-        Ok(())
+        Ok(begun)
+    }
+
+    /// Whether nobody else is making this list of rows. Held until the transaction ends.
+    pub(crate) async fn list_lock(
+        &self,
+        session: &mut Session,
+        list: &QualifiedName,
+    ) -> Result<bool, PgError> {
+        session.one(&query("list_lock", &self.schema), &[list.to_string().as_str().into()]).await
+    }
+
+    pub(crate) async fn job_exists(
+        &self,
+        session: &mut Session,
+        version: Version,
+        job: &str,
+    ) -> Result<bool, PgError> {
+        session.one(&query("job_exists", &self.schema), &[version.number().into(), job.into()]).await
     }
 
     pub(crate) async fn job_reset(&self, session: &mut Session, version: Version, job: &str) -> Done {

@@ -24,7 +24,7 @@ async fn files_that_cannot_be_planned_name_the_place_and_change_nothing() {
             "ALTER TABLE users RENAME COLUMN name TO n; ALTER TABLE users ADD COLUMN name text;",
             "split the file",
         ),
-        ("UPDATE users SET name = 'x';", "a data job"),
+        ("UPDATE users SET name = 'x' RETURNING id;", "RETURNING"),
         ("ALTER TABLE users ADD COLUMN a text; UPDATE users SET a = 'x', name = 'y';", "split it into two"),
         (
             "ALTER TABLE users ADD COLUMN a text; UPDATE users SET a = (SELECT 'x');",
@@ -55,7 +55,10 @@ async fn files_that_cannot_be_planned_name_the_place_and_change_nothing() {
             "ALTER TABLE users RENAME COLUMN name TO n; ALTER TABLE users ADD CHECK (n <> '');",
             "split the file",
         ),
-        ("UPDATE users SET name = 'x', id = 1; ALTER TABLE users ADD CHECK (name = 'x');", "a data job"),
+        (
+            "UPDATE users SET name = 'x', id = 1; ALTER TABLE users ADD CHECK (name = 'x');",
+            "tells the rows apart",
+        ),
         ("DROP SCHEMA s;", "DROP SCHEMA is not supported"),
         ("SET lock_timeout = '1s';", "session setting"),
         ("CREATE SCHEMA s; ROLLBACK;", "transaction control"),

@@ -110,14 +110,17 @@ async fn plan(kind: &Kind) -> String {
     page.push_str("\n```sql\n");
     steps(&mut page, "expand", &plan["expand"]);
     for job in plan["jobs"].as_array().unwrap() {
-        let part = |name: &str| job[name].as_str().unwrap();
-        let _ = writeln!(
-            page,
-            "-- backfill, in batches\nUPDATE ONLY {} SET {} WHERE <pages> AND ({});",
-            job["table"]["name"].as_str().unwrap(),
-            part("set"),
-            part("need")
-        );
+        page.push_str("-- backfill, in batches\n");
+        let (convert, once) = (&job["work"]["convert"], &job["work"]["once"]);
+        let part = |of: &Value, name: &str| of[name].as_str().unwrap().to_owned();
+        if once.is_null() {
+            let table = job["table"]["name"].as_str().unwrap();
+            let (set, need) = (part(convert, "set"), part(convert, "need"));
+            let _ = writeln!(page, "UPDATE ONLY {table} SET {set} WHERE <pages> AND ({need});");
+        } else {
+            let _ = writeln!(page, "{};", once["make"][0].as_str().unwrap());
+            let _ = writeln!(page, "{} WHERE <numbers>{};", part(once, "before"), part(once, "after"));
+        }
     }
     for (phase, name) in
         [("backfill", "settle"), ("contract", "restrict"), ("seal", "seal"), ("drop", "drop")]

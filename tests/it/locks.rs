@@ -59,9 +59,9 @@ fn declared(step: &Value) -> Locks {
     }))
 }
 
-/// A table that goes has another name while it is sealed.
+/// A table that goes, or gets another name, has another one while it is sealed.
 fn unsealed(table: &str) -> String {
-    table.replace("_pontoon_7_", "")
+    table.replace("_pontoon_7_", "").replace("public.people", "public.users")
 }
 
 fn steps(plan: &Value) -> Vec<&Value> {
@@ -83,13 +83,9 @@ async fn watched(project: &Project, arguments: &[&str], undo: bool, kind: &Kind)
         let plan = text(&mut connection, "SELECT plan::text FROM pontoon.migration").await;
         let plan: Value = serde_json::from_str(&plan).unwrap();
         let held: Vec<Value> = serde_json::from_str(&text(&mut connection, HELD).await).unwrap();
-        let held = held.iter().map(|lock| {
-            // A table that goes has another name while it is sealed.
-            (
-                lock["table"].as_str().unwrap().replace("_pontoon_7_", ""),
-                spelled(lock["mode"].as_str().unwrap()),
-            )
-        });
+        let held = held
+            .iter()
+            .map(|lock| (unsealed(lock["table"].as_str().unwrap()), spelled(lock["mode"].as_str().unwrap())));
         // A table that the file itself creates is nobody's yet.
         let fresh: Vec<&str> = plan["adds"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         let held = strongest(held.filter(|(table, _)| !fresh.contains(&table.as_str())));
@@ -212,7 +208,10 @@ async fn what_the_plan_prints_is_what_the_server_logs() {
     assert!(planned.len() > 30, "only {} statements are planned", planned.len());
     let mut left = planned.iter().peekable();
     let job = &plan["jobs"][0];
-    let batch = format!("UPDATE ONLY public.users SET {} WHERE ctid", job["set"].as_str().unwrap());
+    let batch = format!(
+        "UPDATE ONLY public.users SET {} WHERE ctid",
+        job["work"]["convert"]["set"].as_str().unwrap()
+    );
     let mut batches = 0;
     let mut others = BTreeSet::new();
     for statement in &statements {

@@ -11,6 +11,7 @@
 mod architecture;
 mod bad_input;
 mod crash;
+mod data_jobs;
 mod docs;
 mod gate;
 mod in_flight;

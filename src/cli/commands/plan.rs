@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::cli::args::PlanArgs;
 use crate::cli::{Context, Exit};
-use crate::decide::plan::{Mode, Plan, Step};
+use crate::decide::plan::{Convert, Mode, Plan, Step, Work};
 use crate::engine::failure::Outcome;
 use crate::words::version::Version;
 
@@ -46,11 +46,18 @@ fn describe(text: &mut String, plan: &Plan) {
     if !plan.jobs.is_empty() {
         let _ = writeln!(text, "\n== backfill, in batches\n");
         for job in &plan.jobs {
-            let _ = writeln!(
-                text,
-                "UPDATE ONLY {}\nSET {}\nWHERE <pages> AND ({});\n",
-                job.table, job.set, job.need
-            );
+            let _ = match &job.work {
+                Work::Convert(Convert { set, need, .. }) => {
+                    writeln!(text, "UPDATE ONLY {}\nSET {set}\nWHERE <pages> AND ({need});\n", job.table)
+                }
+                Work::Once(once) => writeln!(
+                    text,
+                    "{};\n{}\nWHERE <numbers>{};\n",
+                    once.make.join(";\n"),
+                    once.before,
+                    once.after
+                ),
+            };
         }
     }
     phase(text, "backfill, after the data", settle.1);

@@ -48,7 +48,13 @@ pub(crate) async fn run(context: &Context, args: &Status) -> Outcome<Exit> {
 fn describe(line: &Line) -> String {
     let mut text = line.state.to_string();
     for job in &line.jobs {
-        text.push_str(&format!(" ({} of {} pages, {} rows)", job.pages_done, job.pages, job.converted));
+        text.push_str(&format!(
+            " ({} of {} {}, {} changed)",
+            job.pages_done,
+            job.pages,
+            job.unit(),
+            job.converted
+        ));
     }
     if line.entry.as_ref().is_some_and(|entry| entry.verified == Some(false)) {
         text.push_str(", verification failed");

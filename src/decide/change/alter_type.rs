@@ -340,8 +340,13 @@ fn tried(
     };
     match &conversion.refused {
         Some(refused) => {
+            let new_type = draft.made.iter().any(|made| ["type", "domain"].contains(&made.kind.as_str()));
+            let help = match new_type {
+                true => "a type that the file makes is not there yet: make it in a migration before",
+                false => "psql would say the same",
+            };
             Err(Problem::new("refused", span.clone(), refused.clone(), "the server says so of this")
-                .help("psql would say the same"))
+                .help(help))
         }
         None => Ok((known.clone(), conversion.clone())),
     }
@@ -387,7 +392,9 @@ fn refuse_dependants(
         column.as_str(),
         found.join(", ")
     );
-    Err(Problem::new("dependants", span.clone(), title, "changed here").help("drop or change those first"))
+    Err(Problem::new("dependants", span.clone(), title, "changed here").help(
+        "drop or change those first: a policy or trigger in a migration before, a view or function above in the same file",
+    ))
 }
 
 /// How the old type follows from the new one, where the author says so.

@@ -2,13 +2,13 @@
 //! Phases: expand, as written; OR REPLACE of what exists, or the name of what the file drops, changes old behaviour: contract.
 //! Locks: none that anyone waits behind.
 //! Undo: the matching DROP, or what was there before; an added enum value stays.
-//! Limits: reopen cannot bring back a view that others use and that got more columns.
+//! Limits: OR REPLACE of a view that adds columns is refused, because reopen could not take them away: DROP and CREATE it.
 
 use crate::decide::draft::{Draft, step};
-use crate::model::catalog::Object;
+use crate::model::catalog::{Object, ObjectRef};
 use crate::model::problem::Problem;
 use crate::model::sql::{CreateObject, ObjectKind, Statement};
-use crate::words::ident::QualifiedName;
+use crate::words::ident::{Ident, QualifiedName};
 
 pub(crate) fn plan(
     draft: &mut Draft<'_>,
@@ -21,19 +21,26 @@ pub(crate) fn plan(
         Some(name) => format!("CREATE {} {}", kind.sql(), name.plain()),
         None => format!("CREATE {}", kind.sql()),
     };
-    if let Some(name) = &name
-        && let Some(going) = draft.going_named(kind, name).map(|going| going.what.clone())
+    if let Some(at) = draft.place_of(object)
+        && let Some(name) = &name
     {
-        in_place_of(draft, statement, object, name, &going);
+        let becomes = "contract: in the place of the one that is dropped, in the same transaction";
+        draft.note(&statement.span, what, becomes);
+        draft.replace(at, statement.text.clone(), drop_sql(object, name));
         return Ok(());
     }
     let key = name.as_ref().map(|name| format!("{}:{}", kind.word(), name.plain()));
     let exists = key.as_ref().is_some_and(|key| draft.catalog.objects.contains(key));
-    if let Some(target) = object.target().filter(|_| exists && object.or_replace)
-        && let Some(old) = draft.object(kind, &target)?
-    {
-        replace(draft, statement, &what, &old, object);
-        return Ok(());
+    if let Some(target) = object.target().filter(|_| exists && object.or_replace) {
+        // One that the search path finds further on is another one.
+        let old = draft.object(kind, &target).filter(|old| Some(&old.name) == name.as_ref());
+        if let Some(old) = old {
+            return replace(draft, statement, &what, &old, object);
+        }
+        if object.signature.as_ref().is_some_and(|signature| signature.contains('%')) {
+            return Err(Problem::unsupported(statement.span.clone(), "OR REPLACE of a function with %TYPE")
+                .help("write the type that is meant"));
+        }
     }
     if exists && object.if_not_exists {
         draft.note(&statement.span, what, "nothing: it exists");
@@ -58,45 +65,49 @@ pub(crate) fn plan(
     draft.note(&statement.span, what.clone(), "expand: run it");
     draft.run_in_expand(statement, what.to_lowercase(), undo, Vec::new())?;
     draft.catalog.objects.extend(key);
+    draft.made.extend(name.as_ref().map(|name| ObjectRef::new(kind.word(), name)));
     if let Some(name) = name.filter(|_| kind == ObjectKind::Domain) {
         draft.catalog.checked_domains.extend([name.plain(), name.name.as_str().to_owned()]);
     }
     Ok(())
 }
 
-/// The file drops an object of that name: until contract old and new code use the old one.
-fn in_place_of(
+/// OR REPLACE keeps what hangs on the object; it comes before the columns that it no longer names are sealed.
+fn replace(
     draft: &mut Draft<'_>,
     statement: &Statement,
+    what: &str,
+    old: &Object,
     object: &CreateObject,
-    name: &QualifiedName,
-    going: &str,
-) {
-    draft.note(
-        &statement.span,
-        format!("CREATE {} {}", object.kind.sql(), name.plain()),
-        "contract: in the place of the one that is dropped, in the same transaction",
-    );
-    draft.replace(going, statement.text.clone(), drop_sql(object, name));
+) -> Result<(), Problem> {
+    refuse_renamed(draft, statement)?;
+    draft.claim_moving(statement)?;
+    let becomes = "contract: it exists, so replacing it changes what old code gets";
+    draft.note(&statement.span, what, becomes);
+    draft.push_seal_first(step(
+        what.to_lowercase(),
+        vec![statement.text.clone()],
+        old.definition.clone(),
+        Vec::new(),
+    ));
+    draft.touch(old.reference(), &statement.span)?;
+    draft.rewrite(old.what.clone(), object.reads.clone());
+    Ok(())
 }
 
-/// OR REPLACE keeps what hangs on the object; it comes before the columns that it no longer names are sealed.
-fn replace(draft: &mut Draft<'_>, statement: &Statement, what: &str, old: &Object, object: &CreateObject) {
-    let undo = match (object.kind, old.dependants.is_empty()) {
-        // With fewer columns than before it can only be made anew.
-        (ObjectKind::View, true) => {
-            let drop = format!("DROP VIEW {}", old.name);
-            std::iter::once(drop).chain(old.definition.clone()).collect()
-        }
-        (ObjectKind::View, false) => {
-            let first = old.definition.iter().take(1);
-            first.map(|sql| sql.replacen("CREATE VIEW", "CREATE OR REPLACE VIEW", 1)).collect()
-        }
-        _ => old.definition.clone(),
-    };
-    draft.note(&statement.span, what, "contract: it exists, so replacing it changes what old code gets");
-    draft.push_seal_first(step(what.to_lowercase(), vec![statement.text.clone()], undo, Vec::new()));
-    draft.rewrite(old.what.clone(), object.reads.clone());
+/// Until the seal the new name of a column belongs to its shadow, which goes.
+pub(super) fn refuse_renamed(draft: &Draft<'_>, statement: &Statement) -> Result<(), Problem> {
+    let named = |ident: &Ident| statement.words.contains(ident.as_str());
+    let renamed = draft
+        .tables
+        .iter()
+        .filter(|work| named(&work.name.name))
+        .flat_map(|work| &work.renamed)
+        .find(|renamed| named(&renamed.from) || named(&renamed.to));
+    let Some(renamed) = renamed else { return Ok(()) };
+    let title = format!("this names `{}`, which the file renames", renamed.to.as_str());
+    Err(Problem::new("rename-source", statement.span.clone(), title, "this statement")
+        .help("split the file: the rename goes into a migration of its own"))
 }
 
 /// The DROP that takes it back.

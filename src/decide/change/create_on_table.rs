@@ -1,13 +1,15 @@
 //! Shape: CREATE POLICY, CREATE TRIGGER.
-//! Phases: a permissive policy under a new name, expand; a restrictive one, a trigger, or one in the place of another,
-//! contract, because it changes what old code meets.
+//! Phases: a permissive policy under a new name, expand; a restrictive one and what the file makes beside it, a trigger, or one
+//! in the place of another, contract, because it changes what old code meets.
 //! Locks: ACCESS EXCLUSIVE, catalog-only.
 //! Undo: the matching DROP, or what was there before.
 //! Limits: a permissive policy shows old code more rows from expand on; a policy for new code alone cannot be had.
 
 use crate::decide::draft::{Draft, Phase, table_step};
+use crate::model::catalog::ObjectRef;
 use crate::model::problem::Problem;
-use crate::model::sql::{CreateOnTable, ObjectKind, Statement, Target};
+use crate::model::sql::{CreateOnTable, Name, ObjectKind, Statement, StatementKind, Target};
+use crate::words::ident::QualifiedName;
 
 pub(crate) fn plan(
     draft: &mut Draft<'_>,
@@ -22,16 +24,23 @@ pub(crate) fn plan(
     }
     super::supported(draft, &object.table, &table)?;
     let drop = format!("DROP {} IF EXISTS {name} ON {table}", kind.sql());
-    let full = crate::words::ident::QualifiedName::new(table.schema.clone(), name.clone());
-    let going = draft.going_named(kind, &full).filter(|going| going.on_table.as_ref() == Some(&table));
-    if let Some(going) = going.map(|going| going.what.clone()) {
+    let full = QualifiedName::new(table.schema.clone(), name.clone());
+    super::create_object::refuse_renamed(draft, statement)?;
+    draft.claim_moving(statement)?;
+    if let Some(at) = draft.place_on(kind, &full, &table) {
         draft.note(&statement.span, what, "contract: in the place of the one that is dropped");
-        draft.replace(&going, statement.text.clone(), drop);
+        draft.replace(at, statement.text.clone(), drop);
         return Ok(());
     }
-    let named = crate::model::sql::Name { name: name.clone(), ..object.table.clone() };
+    let new = ObjectRef {
+        kind: kind.word().to_owned(),
+        what: format!("{} {} on table {table}", kind.word(), name.as_str()),
+        name: full,
+        on_table: Some(table.clone()),
+    };
+    let named = Name { name: name.clone(), ..object.table.clone() };
     let target = Target { name: named, table: Some(object.table.clone()), signature: None };
-    if let Some(old) = draft.object(kind, &target)? {
+    if let Some(old) = draft.object(kind, &target) {
         if !object.or_replace {
             let title = format!("{} exists already", old.what);
             return Err(Problem::new("exists", statement.span.clone(), title, "this statement"));
@@ -40,19 +49,27 @@ pub(crate) fn plan(
         let undo = std::iter::once(drop).chain(old.definition.clone()).collect();
         draft.table(&table);
         draft.push_seal_first(table_step(&table, what, vec![statement.text.clone()], undo));
+        draft.touch(old.reference(), &statement.span)?;
         draft.rewrite(old.what, None);
         return Ok(());
     }
-    let relaxes = kind == ObjectKind::Policy && !object.restrictive;
+    // A permissive policy without the restrictive one that belongs to it would open what both close.
+    let restrictive = |other: &Statement| {
+        matches!(&other.kind, StatementKind::CreateOnTable(other)
+            if other.restrictive && other.table.name == object.table.name)
+    };
+    let relaxes = kind == ObjectKind::Policy && !draft.file.statements.iter().any(restrictive);
     let placed = table_step(&table, what.clone(), vec![statement.text.clone()], vec![drop]);
     draft.table(&table);
     if relaxes {
         draft.claim_words(statement)?;
         draft.note(&statement.span, what, "expand: run it; it only lets more through");
         draft.push(Phase::Expand, placed);
+        draft.made.push(new);
     } else {
         draft.note(&statement.span, what, "contract: it changes what old code meets");
         draft.push_seal(placed);
+        draft.touch(new, &statement.span)?;
     }
     Ok(())
 }

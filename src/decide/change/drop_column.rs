@@ -80,6 +80,11 @@ pub(crate) fn plan(
         .map(|d| format!("dropping {}.{} also drops {}", table.plain(), column.as_str(), d.what))
         .collect();
     draft.warnings.extend(silent);
+    let with_it = known.constraints.iter().filter(|constraint| constraint.columns.contains(column));
+    let gone: Vec<String> = with_it
+        .map(|constraint| format!("constraint {} on table {table}", constraint.name.as_str()))
+        .collect();
+    draft.gone_constraints.extend(gone);
     draft.claim(Phase::Contract, Touch::Change, span, table, column)?;
     let becomes = match &down {
         Some(_) => "expand: kept in step by `down`; contract: seal, soak, drop",

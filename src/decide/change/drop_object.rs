@@ -25,8 +25,15 @@ pub(crate) fn plan(
     if objects.cascade {
         return Err(Problem::cascade(statement.span.clone()));
     }
+    // What one statement drops does not stand in each other's way.
+    let together: Vec<String> = objects
+        .targets
+        .iter()
+        .filter_map(|target| draft.object(objects.kind, target))
+        .map(|object| object.what)
+        .collect();
     for target in &objects.targets {
-        one(draft, statement, objects, target)?;
+        one(draft, statement, objects, target, &together)?;
     }
     Ok(())
 }
@@ -36,11 +43,13 @@ fn one(
     statement: &Statement,
     objects: &DropObjects,
     target: &Target,
+    together: &[String],
 ) -> Result<(), Problem> {
     let (kind, span) = (objects.kind, &target.name.span);
     let what = format!("DROP {} {}", kind.sql(), target.name);
-    let Some(object) = draft.object(kind, target)? else {
-        if draft.created.iter().any(|table| table.name == target.name.name) {
+    let Some(object) = draft.object(kind, target) else {
+        let new_table = draft.created.iter().any(|table| table.name == target.name.name);
+        if new_table || draft.makes(kind, target) {
             return Err(Problem::new("drop-new", span.clone(), "this file creates it", "dropped here")
                 .help("take both statements out"));
         }
@@ -54,15 +63,18 @@ fn one(
         let title = format!("`{}` is part of {whole}", target.name.name.as_str());
         return Err(Problem::new("dependants", span.clone(), title, "dropped here").help("drop that instead"));
     }
-    refuse_dependants(draft, span, &object)?;
+    refuse_dependants(draft, span, &object, together)?;
+    if let Some(table) = &object.on_table {
+        supported_table(draft, span, table)?;
+    }
     match kind {
         ObjectKind::Table => table(draft, span, &object)?,
         ObjectKind::Index => {
-            index(draft, &object);
+            index(draft, &object, span)?;
             draft.note(&statement.span, what, "contract: dropped concurrently");
             return Ok(());
         }
-        _ => draft.hide_object(&object, kind, Vec::new()),
+        _ => draft.hide_object(&object, kind, span, Vec::new())?,
     }
     if let Some(on) = &object.on_table {
         draft.table(on);
@@ -83,9 +95,18 @@ pub(super) fn unknown(kind: ObjectKind, target: &Target) -> Problem {
         .help("names without a schema are looked up by the setting `search_path`; a function may need its argument types")
 }
 
-fn refuse_dependants(draft: &Draft<'_>, span: &Range<usize>, object: &Object) -> Result<(), Problem> {
-    let in_the_way: Vec<&str> =
-        object.dependants.iter().map(String::as_str).filter(|what| !draft.takes_away(what)).collect();
+fn refuse_dependants(
+    draft: &Draft<'_>,
+    span: &Range<usize>,
+    object: &Object,
+    together: &[String],
+) -> Result<(), Problem> {
+    let in_the_way: Vec<&str> = object
+        .dependants
+        .iter()
+        .map(String::as_str)
+        .filter(|what| !draft.takes_away(what) && !together.iter().any(|other| other == what))
+        .collect();
     if in_the_way.is_empty() {
         return Ok(());
     }
@@ -114,11 +135,10 @@ fn table(draft: &mut Draft<'_>, span: &Range<usize>, object: &Object) -> Result<
     locks.sort_by(|a, b| a.table.cmp(&b.table));
     locks.dedup();
     draft.table(table);
-    draft.hide_object(object, ObjectKind::Table, locks);
-    Ok(())
+    draft.hide_object(object, ObjectKind::Table, span, locks)
 }
 
-fn index(draft: &mut Draft<'_>, object: &Object) {
+fn index(draft: &mut Draft<'_>, object: &Object, span: &Range<usize>) -> Result<(), Problem> {
     let index = &object.name;
     let gone = format!("SELECT to_regclass({}) IS NULL", literal(&index.to_string()));
     let table = draft.catalog.tables.iter().find(|table| {
@@ -134,5 +154,5 @@ fn index(draft: &mut Draft<'_>, object: &Object) {
     );
     let mode = Mode::Alone { verify: gone, leftover: "SELECT false".to_owned(), clean_up: String::new() };
     draft.push_drop(Step { mode, ..dropped });
-    draft.keep_object(object.what.clone());
+    draft.touch(object.reference(), span)
 }

@@ -2,37 +2,42 @@
 //! Phases: expand installs the sync triggers; backfill runs the UPDATE in batches.
 //! Locks: ROW EXCLUSIVE, one short transaction per batch.
 //! Undo: goes with the column.
-//! Limits: an UPDATE of columns that the file constrains is a repair; of others a data job, which is not done yet; values of
-//! other tables likewise.
+//! Limits: an UPDATE of columns that the file constrains is a repair, of others a data job; values of other tables are not
+//! done yet.
 
 use std::collections::BTreeSet;
 
 use crate::decide::change::repair::is_constrained_below;
-use crate::decide::change::{repair, supported};
+use crate::decide::change::{data_job, repair, supported};
 use crate::decide::draft::{Draft, Filled, Phase, Touch};
 use crate::model::problem::Problem;
 use crate::model::sql::{Expression, SetColumn, SetValue, Statement, StatementKind};
 use crate::words::ident::{Ident, QualifiedName};
 
 pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), Problem> {
-    let StatementKind::Update { table: name, alias, sets, condition, unusual } = &statement.kind else {
-        return Ok(());
-    };
+    let StatementKind::Update { sets, change } = &statement.kind else { return Ok(()) };
+    let name = &change.table;
     let table = draft.existing(name)?;
     if draft.created.contains(&table) {
         return super::create_table::plan_later(draft, statement, &table, "UPDATE");
     }
-    if let Some(unusual) = unusual {
+    supported(draft, name, &table)?;
+    let kind = classify(draft, &table, sets)?;
+    if kind == Kind::DataJob {
+        return data_job::plan(draft, statement, change);
+    }
+    if let Some(unusual) = change.unusual {
         return Err(Problem::unsupported(statement.span.clone(), unusual));
     }
-    supported(draft, name, &table)?;
-    let is_repair = classify(draft, statement, &table, sets)?;
-    let alias = alias.as_ref().unwrap_or(&table.name);
-    let condition = match condition {
+    if !change.sources.is_empty() {
+        return Err(Problem::unsupported(statement.span.clone(), "UPDATE … FROM another table"));
+    }
+    let alias = change.alias.as_ref().unwrap_or(&table.name);
+    let condition = match &change.condition {
         Some(condition) => Some(resolve(draft, &table, alias, condition)?),
         None => None,
     };
-    if is_repair {
+    if kind == Kind::Repair {
         return repair::plan(draft, statement, &table, alias, sets, condition.as_ref());
     }
     let mut filled = Vec::new();
@@ -57,14 +62,17 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), P
     Ok(())
 }
 
-/// Tells a mapping from a repair and from a data job; a statement that is more than one of them is refused. True for a
-/// repair.
-fn classify(
-    draft: &mut Draft<'_>,
-    statement: &Statement,
-    table: &QualifiedName,
-    sets: &[SetColumn],
-) -> Result<bool, Problem> {
+/// What an UPDATE is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Mapping,
+    /// It brings existing columns within a rule of the same file.
+    Repair,
+    DataJob,
+}
+
+/// Tells them apart; a statement that is more than one of them is refused.
+fn classify(draft: &mut Draft<'_>, table: &QualifiedName, sets: &[SetColumn]) -> Result<Kind, Problem> {
     let (mut ours, mut others) = (Vec::new(), Vec::new());
     for set in sets {
         if draft.catalog.table(table).is_some_and(|known| known.column(&set.column).is_none()) {
@@ -82,16 +90,10 @@ fn classify(
         .and(new.span.clone(), "this one is added by the file")
         .help("split it into two statements: the first is a mapping, the second a data job")),
         (None, Some(_)) if others.iter().all(|set| is_constrained_below(draft, table, &set.column)) => {
-            Ok(true)
+            Ok(Kind::Repair)
         }
-        (None, Some(_)) => Err(Problem::unsupported(
-            statement.span.clone(),
-            "an UPDATE of existing columns (a data job)",
-        )
-        .help(
-            "so far an UPDATE may set columns that the same file adds, or that it constrains further down",
-        )),
-        _ => Ok(false),
+        (None, Some(_)) => Ok(Kind::DataJob),
+        _ => Ok(Kind::Mapping),
     }
 }
 

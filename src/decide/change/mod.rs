@@ -14,6 +14,7 @@ pub(crate) mod create_index;
 pub(crate) mod create_object;
 pub(crate) mod create_on_table;
 pub(crate) mod create_table;
+pub(crate) mod data_job;
 pub(crate) mod describe;
 pub(crate) mod drop_column;
 pub(crate) mod drop_constraint;
@@ -28,6 +29,7 @@ pub(crate) mod names;
 pub(crate) mod rename_column;
 pub(crate) mod rename_constraint;
 pub(crate) mod rename_object;
+pub(crate) mod rename_table;
 pub(crate) mod repair;
 pub(crate) mod retype;
 pub(crate) mod revoke;
@@ -41,6 +43,7 @@ pub(crate) mod validate_constraint;
 use std::ops::Range;
 
 use crate::decide::draft::Draft;
+use crate::model::catalog::ObjectRef;
 use crate::model::directive::{Directive, Placed};
 use crate::model::problem::Problem;
 use crate::model::sql::{Action, Name, Statement, StatementKind};
@@ -55,6 +58,9 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), V
         Directive::Phase(phase) => Some(phase),
         Directive::Down { .. } | Directive::Allow { .. } => None,
     });
+    if let Err(problem) = draft.check_objects(statement) {
+        return Err(vec![problem]);
+    }
     if let Some(phase) = phase {
         return as_written::plan(draft, statement, phase).map_err(|problem| vec![problem]);
     }
@@ -63,7 +69,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), V
         return Err(unused);
     }
     let one = |result: Result<(), Problem>| result.map_err(|problem| vec![problem]);
-    if let Some(at) = draft.replaced_in(statement) {
+    if let Some(at) = draft.in_place(statement) {
         return one(in_place(draft, statement, at));
     }
     match &statement.kind {
@@ -73,6 +79,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), V
         StatementKind::CreateTable { .. } => one(create_table::plan(draft, statement)),
         StatementKind::CreateIndex(index) => one(create_index::plan(draft, statement, index)),
         StatementKind::Update { .. } => one(fill_column::plan(draft, statement)),
+        StatementKind::Data(change) => one(data_job::plan(draft, statement, change)),
         StatementKind::InsertValues { table } => one(insert_values::plan(draft, statement, table)),
         StatementKind::CreateObject(object) => one(create_object::plan(draft, statement, object)),
         StatementKind::CreateOnTable(object) => one(create_on_table::plan(draft, statement, object)),
@@ -89,28 +96,21 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), V
 /// A statement that speaks of what the file puts in the place of something: it means that, and comes with it.
 fn in_place(draft: &mut Draft<'_>, statement: &Statement, at: usize) -> Result<(), Problem> {
     let undo = match &statement.kind {
-        StatementKind::CreateObject(object) if !object.or_replace && !object.if_not_exists => {
+        StatementKind::CreateObject(object) => {
             let name = object.name.as_ref().map(|name| draft.new_name(name));
+            if let Some(name) = &name {
+                draft.touch(ObjectRef::new(object.kind.word(), name), &statement.span)?;
+            }
             name.map_or_else(String::new, |name| create_object::drop_sql(object, &name))
         }
-        StatementKind::CreateIndex(_) | StatementKind::Describe(_) => String::new(),
-        _ => {
-            let title = "this speaks of what the file puts in the place of something else";
-            return Err(Problem::new("order", statement.span.clone(), title, "that comes in contract only")
-                .help("split the file: this statement goes into a migration of its own"));
-        }
+        // A grant, a comment or an index goes with what it is on.
+        _ => String::new(),
     };
-    draft.note(
-        &statement.span,
-        model_name(statement),
-        "contract: with what stands in the place of the one that is dropped",
-    );
-    draft.replace_at(at, statement.text.clone(), undo);
+    let what: Vec<&str> = statement.text.split_whitespace().take(2).collect();
+    let becomes = "contract: with what stands in the place of the one that is dropped";
+    draft.note(&statement.span, what.join(" ").to_uppercase(), becomes);
+    draft.replace(at, statement.text.clone(), undo);
     Ok(())
-}
-
-fn model_name(statement: &Statement) -> String {
-    statement.text.split_whitespace().take(2).collect::<Vec<_>>().join(" ").to_uppercase()
 }
 
 fn alter_table(
@@ -155,6 +155,7 @@ fn alter_table(
             Action::Setting { text, column, exclusive } => {
                 setting::plan(draft, span, &table, text, column.as_ref(), *exclusive)
             }
+            Action::RenameTable(to) => rename_table::plan(draft, span, &table, to),
             Action::RowSecurity { .. } => row_security::plan(draft, span, &table, action),
             Action::Other(what) => Err(Problem::unsupported(span.clone(), &format!("ALTER TABLE … {what}"))),
         };

@@ -7,6 +7,7 @@
 
 use crate::decide::change::drop_object::unknown;
 use crate::decide::draft::{Draft, Phase, step};
+use crate::model::catalog::ObjectRef;
 use crate::model::problem::Problem;
 use crate::model::sql::{NewName, ObjectKind, RenameObject, Statement};
 use crate::words::ident::QualifiedName;
@@ -17,10 +18,10 @@ pub(crate) fn plan(
     rename: &RenameObject,
 ) -> Result<(), Problem> {
     let kind = rename.kind;
-    let object = draft.object(kind, &rename.target)?;
+    let object = draft.object(kind, &rename.target);
     // A domain may be renamed as a type, and the other way round.
     let object = match (object, kind) {
-        (None, ObjectKind::Type) => draft.object(ObjectKind::Domain, &rename.target)?,
+        (None, ObjectKind::Type) => draft.object(ObjectKind::Domain, &rename.target),
         (object, _) => object,
     };
     let Some(object) = object else { return Err(unknown(kind, &rename.target)) };
@@ -66,7 +67,12 @@ pub(crate) fn plan(
     } else {
         draft.note(&statement.span, what, "contract: run it; until then only the old name works");
         draft.push_seal(done);
-        draft.keep_object(object.what);
+        if &now == name {
+            draft.reserve_object(object.reference());
+        } else {
+            draft.touch(object.reference(), &statement.span)?;
+            draft.touch(ObjectRef::new(&object.kind, &now), &statement.span)?;
+        }
     }
     Ok(())
 }

@@ -1,20 +1,33 @@
 //! Shape: REVOKE.
-//! Phases: contract, as written, at the very end.
+//! Phases: contract, with the drops; on what the file itself makes, expand.
 //! Locks: none that anyone waits behind.
 //! Undo: none: it runs after the soak, when there is only forward.
-//! Limits: a right that only new code needs to lose cannot be told from one that old code needs.
+//! Limits: a GRANT on the same object goes into a migration of its own.
 
 use crate::decide::draft::Draft;
+use crate::model::catalog::ObjectRef;
 use crate::model::problem::Problem;
-use crate::model::sql::Statement;
+use crate::model::sql::{Name, Statement};
+use crate::words::ident::QualifiedName;
 
 pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), Problem> {
-    let on_new = draft.created.iter().any(|table| statement.words.contains(table.name.as_str()));
-    if on_new {
-        draft.note(&statement.span, "REVOKE", "expand: run it, the table is new");
+    let path = draft.settings.search_path.clone();
+    let full = |name: &Name| {
+        let known = draft.catalog.resolve(name, &path);
+        known.unwrap_or_else(|| draft.new_name(name))
+    };
+    let objects: Vec<QualifiedName> = statement.objects.iter().map(full).collect();
+    let is_new = |name: &QualifiedName| {
+        draft.created.contains(name) || draft.made.iter().any(|made| &made.name == name)
+    };
+    if !objects.is_empty() && objects.iter().all(is_new) {
+        draft.note(&statement.span, "REVOKE", "expand: run it, the object is new");
         return draft.run_in_expand(statement, "revoke".to_owned(), Vec::new(), Vec::new());
     }
     draft.note(&statement.span, "REVOKE", "contract: old code may need the right");
-    draft.run_in_contract(statement, "revoke".to_owned());
+    draft.run_with_drops(statement, "revoke".to_owned());
+    for name in &objects {
+        draft.touch_rights(ObjectRef::new("rights", name));
+    }
     Ok(())
 }

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use crate::decide::draft::{Draft, Phase, table_step};
+use crate::model::catalog::ObjectRef;
 use crate::model::problem::Problem;
 use crate::model::sql::Action;
 use crate::words::ident::QualifiedName;
@@ -40,6 +41,7 @@ pub(crate) fn plan(
     } else {
         draft.note(span, what, "contract: it hides rows from old code");
         draft.push_seal(done);
+        draft.touch(ObjectRef::new("row security", table), span)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::decide::change::mapping::{check_downs, hidden_name, mappings};
 use crate::decide::change::set_not_null::{check_name, prove};
 use crate::decide::change::{create_index, retype};
 use crate::decide::draft::{Added, Draft, Renamed, Role, TableDraft, install, table_step};
-use crate::decide::plan::{Job, Loss, SealedColumn, Step};
+use crate::decide::plan::{Convert, Job, Loss, SealedColumn, Step, Work};
 use crate::decide::sync::{Mapping, Repair, Shape};
 use crate::model::catalog::{Catalog, Column, Table};
 use crate::model::problem::Problem;
@@ -315,11 +315,13 @@ fn job(draft: &Draft<'_>, table: &QualifiedName, mappings: &[Mapping], repairs: 
         Job {
             id: format!("m{}:{}", draft.file.version.number(), table.plain()),
             table: table.clone(),
-            set: sets.collect::<Vec<_>>().join(", "),
-            need: with_repairs(ups.iter().map(|mapping| mapping.batch_need()).collect()),
-            wrong: with_repairs(ups.iter().map(|mapping| mapping.wrong(Shape::Open)).collect()),
-            wrong_sealed: with_repairs(ups.iter().map(|mapping| mapping.wrong(Shape::Sealed)).collect()),
-            skip: draft.file.version.number().to_string(),
+            work: Work::Convert(Convert {
+                set: sets.collect::<Vec<_>>().join(", "),
+                need: with_repairs(ups.iter().map(|mapping| mapping.batch_need()).collect()),
+                wrong: with_repairs(ups.iter().map(|mapping| mapping.wrong(Shape::Open)).collect()),
+                wrong_sealed: with_repairs(ups.iter().map(|mapping| mapping.wrong(Shape::Sealed)).collect()),
+                skip: draft.file.version.number().to_string(),
+            }),
         }
     })
 }
@@ -355,7 +357,7 @@ fn moving(mappings: &[Mapping], work: &TableDraft) -> Vec<(Ident, Role)> {
         .iter()
         .flat_map(|mapping| {
             let new = mapping.new.iter().map(|new| {
-                let role = if renamed(&new.column.name) { Role::Leaves } else { Role::Computed };
+                let role = if renamed(&new.column.name) { Role::Shadow } else { Role::Computed };
                 (new.column.name.clone(), role)
             });
             let old = mapping.old.iter().map(|old| (old.column.name.clone(), Role::Leaves));

@@ -15,6 +15,8 @@ pub(super) struct Claim {
     span: Range<usize>,
     pub(super) table: QualifiedName,
     pub(super) column: Ident,
+    /// Whether it is a data job's, which runs after every conversion.
+    once: bool,
 }
 
 impl Draft<'_> {
@@ -29,8 +31,8 @@ impl Draft<'_> {
         column: &Ident,
     ) -> Result<(), Problem> {
         let in_the_way = |role: Role| match (touch, role) {
-            (Touch::Index, Role::Leaves)
-            | (Touch::Read, Role::Leaves | Role::Computed)
+            (Touch::Index, Role::Leaves | Role::Shadow)
+            | (Touch::Read, Role::Leaves | Role::Shadow | Role::Computed)
             | (Touch::Change, _) => true,
             (Touch::Index, Role::Computed | Role::Read) | (Touch::Read, Role::Read) => false,
         };
@@ -47,13 +49,54 @@ impl Draft<'_> {
             let twice = phase == Phase::Contract && claim.phase == Phase::Contract && touch == Touch::Change;
             let data = claim.touch == Touch::Read && phase == Phase::Backfill;
             let changes = (touch == Touch::Change || claim.touch == Touch::Change) && !data;
-            (changes && claim.phase > phase || twice) && &claim.table == table && &claim.column == column
+            let data_first = claim.once && phase == Phase::Backfill && touch == Touch::Change;
+            let clashes = changes && claim.phase > phase || twice || data_first;
+            clashes && &claim.table == table && &claim.column == column
         });
         if let Some(clash) = clash {
             return Err(out_of_order(span, &clash.span));
         }
         let (span, table, column) = (span.clone(), table.clone(), column.clone());
-        self.claims.push(Claim { phase, touch, span, table, column });
+        self.claims.push(Claim { phase, touch, span, table, column, once: false });
+        Ok(())
+    }
+
+    /// Records that a data job reads or changes a column. It writes as an application does, so that migrations in flight
+    /// do not mind.
+    pub(crate) fn claim_once(
+        &mut self,
+        span: &Range<usize>,
+        table: &QualifiedName,
+        column: &Ident,
+        changes: bool,
+    ) -> Result<(), Problem> {
+        let clash = self.claims.iter().find(|claim| {
+            let later = claim.phase == Phase::Contract && claim.touch == Touch::Change;
+            let converts = changes && claim.phase == Phase::Backfill && !claim.once;
+            (later || converts) && &claim.table == table && &claim.column == column
+        });
+        if let Some(clash) = clash {
+            return Err(out_of_order(span, &clash.span));
+        }
+        let touch = if changes { Touch::Change } else { Touch::Read };
+        let (span, table, column) = (span.clone(), table.clone(), column.clone());
+        self.claims.push(Claim { phase: Phase::Backfill, touch, span, table, column, once: true });
+        Ok(())
+    }
+
+    /// Refuses a file of which a statement at the end of contract names a column that is gone by then.
+    pub(super) fn check_late(&self) -> Result<(), Problem> {
+        for late in &self.late {
+            let named = |claim: &&Claim| {
+                claim.phase == Phase::Contract
+                    && claim.touch == Touch::Change
+                    && late.objects.iter().any(|name| name.name == claim.table.name)
+                    && late.words.contains(claim.column.as_str())
+            };
+            if let Some(claim) = self.claims.iter().find(named) {
+                return Err(out_of_order(&late.span, &claim.span));
+            }
+        }
         Ok(())
     }
 
@@ -88,9 +131,9 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Columns of a table that contract does something to: nobody may change them until then.
+    /// Columns of a table that contract or a data job does something to: nobody may change them until then.
     pub(super) fn held<'a>(&'a self, table: &'a QualifiedName) -> impl Iterator<Item = &'a Ident> {
-        let in_contract = |claim: &&Claim| claim.phase == Phase::Contract;
+        let in_contract = |claim: &&Claim| claim.phase == Phase::Contract || claim.once;
         self.claims
             .iter()
             .filter(in_contract)
@@ -107,11 +150,30 @@ impl Draft<'_> {
     pub(crate) fn claim_words(&self, statement: &Statement) -> Result<(), Problem> {
         // `SELECT *` names every column.
         let star = statement.text.contains('*');
+        self.check_words(statement, star, &[Role::Leaves, Role::Shadow])
+    }
+
+    /// The same for a data job, which may write to the new name of a column that is being renamed.
+    pub(crate) fn claim_data_words(&self, statement: &Statement) -> Result<(), Problem> {
+        self.check_words(statement, false, &[Role::Leaves])
+    }
+
+    /// The same for a statement of contract: only migrations in flight count, which have the columns under other names.
+    pub(crate) fn claim_moving(&self, statement: &Statement) -> Result<(), Problem> {
+        let named = |moving: &&Moving| {
+            [Role::Leaves, Role::Shadow].contains(&moving.role)
+                && statement.words.contains(moving.table.name.as_str())
+                && statement.words.contains(moving.column.as_str())
+        };
+        self.moving.iter().find(named).map_or(Ok(()), |other| Err(in_flight(&statement.span, other)))
+    }
+
+    fn check_words(&self, statement: &Statement, star: bool, roles: &[Role]) -> Result<(), Problem> {
         let names = |table: &QualifiedName, column: &Ident| {
             statement.words.contains(table.name.as_str())
                 && (star || statement.words.contains(column.as_str()))
         };
-        let leaves = |moving: &&Moving| moving.role == Role::Leaves && names(&moving.table, &moving.column);
+        let leaves = |moving: &&Moving| roles.contains(&moving.role) && names(&moving.table, &moving.column);
         if let Some(other) = self.moving.iter().find(leaves) {
             return Err(in_flight(&statement.span, other));
         }

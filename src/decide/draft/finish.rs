@@ -1,12 +1,13 @@
 //! Puts the parts of a draft in order: the plan, and the catalog as it is after the plan's expand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::steps::analyze;
+use super::objects::ObjectSteps;
+use super::steps::{analyze, step};
 use super::{Draft, Moving, Placed, Role, TableDraft};
 use crate::decide::change;
-use crate::decide::plan::{FORMAT, Job, Plan, Step};
+use crate::decide::plan::{FORMAT, Job, Plan, Step, Work};
 use crate::model::catalog::Catalog;
 use crate::model::problem::Problem;
 use crate::words::ident::QualifiedName;
@@ -15,6 +16,7 @@ impl Draft<'_> {
     /// Puts everything in order.
     pub(super) fn finish(mut self, before: &Catalog) -> Result<(Plan, Catalog, Vec<Moving>), Problem> {
         self.check_retyped()?;
+        self.check_late()?;
         let version = self.file.version;
         let (mut seal, mut jobs, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
         let mut drop: Vec<(usize, Step)> = Vec::new();
@@ -73,19 +75,25 @@ impl Draft<'_> {
             after.relations.iter().skip(before.relations.len()).map(|relation| relation.name.plain()),
         );
         after.objects.extend(self.catalog.objects.iter().cloned());
-        if !jobs.is_empty() {
-            for job in &jobs {
-                let job: &Job = job;
-                self.settle.push(analyze(&job.table));
+        jobs.append(&mut self.data_jobs);
+        for job in &jobs {
+            if let Work::Once(once) = &job.work {
+                self.settle.push(step(
+                    format!("forget which rows of {} there were", job.table.plain()),
+                    vec![format!("DROP TABLE IF EXISTS {}", once.list)],
+                    Vec::new(),
+                    Vec::new(),
+                ));
             }
         }
+        let worked: BTreeSet<QualifiedName> = jobs.iter().map(|job: &Job| job.table.clone()).collect();
+        self.settle.extend(worked.iter().map(analyze));
         let (new_keys, handed_over) = change::hand_over::foreign_keys(&self, &tables, before);
         self.restrict.extend(new_keys);
-        let hidden: BTreeMap<String, String> =
-            self.objects.iter().map(|going| (going.what.clone(), going.hidden.clone())).collect();
-        let objects: Vec<String> = hidden.keys().chain(&self.kept_objects).cloned().collect();
-        after.busy_objects.extend(objects.iter().map(|what| (what.clone(), version)));
-        let (mut first, last, drops) = self.object_steps();
+        let hidden = self.hidden_objects();
+        self.touched.append(&mut self.reserved);
+        after.busy_objects.extend(self.touched.iter().map(|object| (object.clone(), version)));
+        let ObjectSteps { mut first, last, drops } = self.object_steps();
         first.splice(0..0, std::mem::take(&mut self.seal_first));
         seal.splice(0..0, handed_over);
         seal.splice(0..0, first);
@@ -141,7 +149,7 @@ impl Draft<'_> {
             drop: numbered("drop", drop),
             sealed,
             hidden,
-            objects,
+            objects: self.touched,
             losses: self.losses,
         };
         Ok((plan, after, moving))

@@ -6,7 +6,7 @@ mod finish;
 mod objects;
 mod steps;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use claims::Claim;
@@ -15,9 +15,9 @@ pub(crate) use steps::{
 };
 
 use crate::decide::change;
-use crate::decide::plan::{ChangeLine, Loss, Mode, Plan, Step, TableLock};
+use crate::decide::plan::{ChangeLine, Job, Loss, Mode, Plan, Step, TableLock};
 use crate::decide::sync::Repair;
-use crate::model::catalog::{Catalog, Conversion};
+use crate::model::catalog::{Catalog, Conversion, ObjectRef};
 use crate::model::migration::MigrationFile;
 use crate::model::problem::{Problem, Problems};
 use crate::model::sql::{Expression, Name, NewColumn, Statement, StatementKind};
@@ -47,6 +47,8 @@ pub(crate) struct Moving {
 pub(crate) enum Role {
     /// It goes away or changes its name.
     Leaves,
+    /// It has the new name of a column that is being renamed, and gives way to that.
+    Shadow,
     /// It is computed by sync triggers.
     Computed,
     /// It is only read.
@@ -95,14 +97,26 @@ pub(crate) struct Draft<'a> {
     /// Reversible steps of contract that come before any table's seal.
     seal_first: Vec<Step>,
     objects: Vec<objects::Going>,
-    /// Other objects that contract changes, as the server describes them.
-    kept_objects: Vec<String>,
+    /// Everything that contract makes, changes or takes away.
+    touched: Vec<ObjectRef>,
+    /// The same, of which this file may say more.
+    reserved: Vec<ObjectRef>,
+    /// What expand makes.
+    pub(crate) made: Vec<ObjectRef>,
+    /// Statements that run as written at the end of contract.
+    late: Vec<Statement>,
+    /// Tables that the file renames, by both names.
+    pub(crate) moved_tables: BTreeSet<QualifiedName>,
+    /// Views that contract makes or takes away in the place of a table: before the seal, and while sealed.
+    stand_ins: BTreeMap<String, String>,
     /// Constraints that expand drops, as the server describes them.
     pub(crate) gone_constraints: BTreeSet<String>,
     /// Objects that a statement defines anew, with the columns that they then name; none for all of them.
     rewritten: Vec<(String, Option<BTreeSet<Ident>>)>,
     pub(crate) losses: Vec<Loss>,
     claims: Vec<Claim>,
+    /// Data changes that run once for each row.
+    pub(crate) data_jobs: Vec<Job>,
     /// Identifiers in statements that run as written.
     mentions: BTreeSet<String>,
     at: usize,
@@ -217,11 +231,17 @@ pub(crate) fn compile(
         as_written_contract: Vec::new(),
         seal_first: Vec::new(),
         objects: Vec::new(),
-        kept_objects: Vec::new(),
+        touched: Vec::new(),
+        reserved: Vec::new(),
+        made: Vec::new(),
+        late: Vec::new(),
+        moved_tables: BTreeSet::new(),
+        stand_ins: BTreeMap::new(),
         gone_constraints: BTreeSet::new(),
         rewritten: Vec::new(),
         losses: Vec::new(),
         claims: Vec::new(),
+        data_jobs: Vec::new(),
         mentions: BTreeSet::new(),
         at: 0,
     };
@@ -244,7 +264,13 @@ pub(crate) fn compile(
 impl Draft<'_> {
     /// Resolves a name that must exist.
     pub(crate) fn existing(&self, name: &Name) -> Result<QualifiedName, Problem> {
-        self.catalog.resolve(name, &self.settings.search_path).ok_or_else(|| {
+        let found = self.catalog.resolve(name, &self.settings.search_path);
+        if let Some(moved) = found.as_ref().filter(|found| self.moved_tables.contains(found)) {
+            let title = format!("`{}` is renamed by this file", moved.plain());
+            return Err(Problem::new("order", name.span.clone(), title, "and named here")
+                .help("split the file: the rename goes into a migration of its own"));
+        }
+        found.ok_or_else(|| {
             let path: Vec<&str> = self.settings.search_path.iter().map(Ident::as_str).collect();
             Problem::new(
                 "unknown-name",
@@ -306,6 +332,13 @@ impl Draft<'_> {
     pub(crate) fn run_in_contract(&mut self, statement: &Statement, title: String) {
         let written = step(title, vec![statement.text.clone()], Vec::new(), Vec::new());
         self.as_written_contract.push(Step { scans: true, ..written });
+        self.late.push(statement.clone());
+    }
+
+    /// Runs a statement among the drops.
+    pub(crate) fn run_with_drops(&mut self, statement: &Statement, title: String) {
+        self.push_drop(step(title, vec![statement.text.clone()], Vec::new(), Vec::new()));
+        self.late.push(statement.clone());
     }
 
     /// Adds a step to a phase. In expand it runs after the columns of its tables were added.
@@ -332,8 +365,7 @@ impl Draft<'_> {
 
     /// Notes that contract defines an object anew, and what columns it then names; none for all of them.
     pub(crate) fn rewrite(&mut self, what: String, reads: Option<BTreeSet<Ident>>) {
-        self.rewritten.push((what.clone(), reads));
-        self.kept_objects.push(what);
+        self.rewritten.push((what, reads));
     }
 
     /// Adds a step to contract that cannot be taken back.
@@ -360,8 +392,8 @@ impl Draft<'_> {
     /// Whether an UPDATE below sets the column.
     pub(crate) fn is_filled_below(&self, table: &QualifiedName, column: &Ident) -> bool {
         self.below().iter().any(|statement| match &statement.kind {
-            StatementKind::Update { table: name, sets, .. } => {
-                self.existing(name).is_ok_and(|named| &named == table)
+            StatementKind::Update { sets, change } => {
+                self.existing(&change.table).is_ok_and(|named| &named == table)
                     && sets.iter().any(|set| &set.column == column)
             }
             _ => false,

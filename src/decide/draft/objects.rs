@@ -1,122 +1,226 @@
-//! Objects besides columns that contract takes away or replaces: views, functions, types, policies and their like.
+//! Objects besides columns that contract makes, changes or takes away: views, functions, types, policies and their like.
+//!
+//! What such a statement means depends on which others came before it, so within a file, and until a migration in flight is
+//! contracted, nothing else may name the object: but for what stands in its place, and grants and comments on that.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::steps::{step, table_step};
 use super::{Draft, TableDraft};
 use crate::decide::change::mapping::hidden_name;
 use crate::decide::plan::{Step, TableLock};
-use crate::model::catalog::{Dependant, Object};
+use crate::model::catalog::{Dependant, Object, ObjectRef};
 use crate::model::problem::Problem;
-use crate::model::sql::{ObjectKind, Statement, Target};
-use crate::words::ident::{Ident, QualifiedName};
+use crate::model::sql::{CreateObject, ObjectKind, Statement, StatementKind, Target};
+use crate::words::ident::QualifiedName;
 use crate::words::lock_mode::LockMode;
 
 /// An object that contract takes away; something may stand in its place.
 pub(crate) struct Going {
     /// The statement that says so.
     at: usize,
-    pub(crate) kind: ObjectKind,
-    pub(crate) name: QualifiedName,
-    pub(crate) what: String,
-    /// The same once it is hidden.
-    pub(super) hidden: String,
-    /// The table of a policy or trigger.
-    pub(crate) on_table: Option<QualifiedName>,
+    kind: ObjectKind,
+    object: ObjectRef,
+    /// What the server calls it once it is hidden.
+    hidden: String,
     hide: Vec<String>,
     unhide: Vec<String>,
     /// What takes it away for good; nothing if hiding did.
     drop: Vec<String>,
     drop_locks: Vec<TableLock>,
-    /// Statements that make what stands in its place, each with the one that takes it back.
-    made: Vec<(String, String)>,
+    /// What stands in its place: the statement's number, what makes it, what takes that back.
+    made: Vec<(usize, String, String)>,
+}
+
+/// Steps of contract that objects need.
+pub(super) struct ObjectSteps {
+    /// Before any table is sealed, under the old names of columns.
+    pub(super) first: Vec<Step>,
+    /// After every table is sealed.
+    pub(super) last: Vec<Step>,
+    /// What goes for good, by statement.
+    pub(super) drops: Vec<(usize, Step)>,
 }
 
 impl Draft<'_> {
-    /// The object that a name means, refused if an earlier migration is to take it away or to replace it.
-    pub(crate) fn object(&self, kind: ObjectKind, target: &Target) -> Result<Option<Object>, Problem> {
-        let found = self.catalog.object(kind, target, &self.settings.search_path).cloned();
-        let found = found.filter(|object| !self.objects.iter().any(|going| going.what == object.what));
-        if let Some(object) = &found {
-            self.check_free(object, &target.name.span)?;
+    /// Refuses a statement that names what contract makes, changes or takes away, here or in a migration before.
+    pub(crate) fn check_objects(&self, statement: &Statement) -> Result<(), Problem> {
+        let named =
+            |object: &ObjectRef| object.is_named_in(statement) && !self.means_others(object, statement);
+        let busy = self.catalog.busy_objects.iter().find(|(object, _)| named(object));
+        if let Some((object, version)) = busy {
+            let title = format!("migration {version} is to change or take away the {}", object.what);
+            return Err(Problem::new("in-flight", statement.span.clone(), title, "this concerns it as well")
+                .help(format!("contract it first: `migrate contract {version}`")));
         }
-        Ok(found)
+        let touched = self.touched.iter().find(|object| named(object) && !self.may_follow(object, statement));
+        let Some(object) = touched else { return Ok(()) };
+        let title = format!("the file changes the {} in contract, and names it again here", object.what);
+        Err(Problem::new("order", statement.span.clone(), title, "this statement")
+            .help("split the file: this statement goes into a migration of its own"))
     }
 
-    fn check_free(&self, object: &Object, span: &Range<usize>) -> Result<(), Problem> {
-        let Some(version) = self.catalog.busy_objects.get(&object.what) else { return Ok(()) };
-        let title = format!("migration {version} is to take away or replace the {}", object.what);
-        Err(Problem::new("in-flight", span.clone(), title, "this concerns it as well")
-            .help(format!("contract it first: `migrate contract {version}`")))
+    /// Whether a statement drops or renames only objects that share no more than the name.
+    fn means_others(&self, object: &ObjectRef, statement: &Statement) -> bool {
+        let other = |kind: ObjectKind, target: &Target| {
+            let meant = self.catalog.object(kind, target, &self.settings.search_path);
+            meant.is_some_and(|meant| meant.what != object.what)
+        };
+        match &statement.kind {
+            StatementKind::DropObjects(drop) => drop.targets.iter().all(|target| other(drop.kind, target)),
+            StatementKind::Rename(rename) => other(rename.kind, &rename.target),
+            _ => false,
+        }
+    }
+
+    fn may_follow(&self, object: &ObjectRef, statement: &Statement) -> bool {
+        match &statement.kind {
+            StatementKind::CreateObject(create) if self.place_of(create).is_some() => true,
+            StatementKind::CreateOnTable(create) => self.objects.iter().any(|going| {
+                going.object.what == object.what && going.kind == create.kind && going.made.is_empty()
+            }),
+            StatementKind::Describe(_) if self.rewritten.iter().any(|(what, _)| *what == object.what) => true,
+            _ => self.in_place(statement).is_some(),
+        }
+    }
+
+    /// Notes that contract makes, changes or takes away an object. Refused where a statement above that runs at its end
+    /// names it.
+    pub(crate) fn touch(&mut self, object: ObjectRef, span: &Range<usize>) -> Result<(), Problem> {
+        if let Some(late) = self.late.iter().find(|late| object.is_named_in(late)) {
+            let title = format!("a statement that runs at the end of contract names the {}", object.what);
+            return Err(Problem::new("order", span.clone(), title, "which goes before that")
+                .and(late.span.clone(), "this statement")
+                .help("split the file"));
+        }
+        self.touched.push(object);
+        Ok(())
+    }
+
+    /// Notes the same for later migrations only: in this file the server takes one such statement after the other.
+    pub(crate) fn reserve_object(&mut self, object: ObjectRef) {
+        self.reserved.push(object);
+    }
+
+    /// Notes that contract takes rights on an object away.
+    pub(crate) fn touch_rights(&mut self, object: ObjectRef) {
+        self.touched.push(object);
+    }
+
+    /// The object that a name means, but for one that a statement above takes away.
+    pub(crate) fn object(&self, kind: ObjectKind, target: &Target) -> Option<Object> {
+        let found = self.catalog.object(kind, target, &self.settings.search_path).cloned();
+        found.filter(|object| !self.objects.iter().any(|going| going.object.what == object.what))
+    }
+
+    /// Whether this file itself makes an object.
+    pub(crate) fn makes(&self, kind: ObjectKind, target: &Target) -> bool {
+        let table = target.table.as_ref().map(|table| &table.name);
+        self.made.iter().any(|object| {
+            object.kind == kind.word()
+                && object.name.name == target.name.name
+                && object.on_table.as_ref().map(|on| &on.name) == table
+        })
     }
 
     /// Hides an object in the seal by a new name, or by taking it away where it has no name to hide under.
-    pub(crate) fn hide_object(&mut self, object: &Object, kind: ObjectKind, mut drop_locks: Vec<TableLock>) {
+    pub(crate) fn hide_object(
+        &mut self,
+        object: &Object,
+        kind: ObjectKind,
+        span: &Range<usize>,
+        mut drop_locks: Vec<TableLock>,
+    ) -> Result<(), Problem> {
         let (word, name) = (kind.sql(), &object.name);
         let version = self.file.version.number().to_string();
         let hidden = hidden_name(&version, &name.name);
         let then = QualifiedName::new(name.schema.clone(), hidden.clone());
-        let (hide, unhide, drop) = match &object.on_table {
+        let arguments = &object.arguments;
+        let (mut hide, mut unhide, drop) = match &object.on_table {
             Some(table) => {
                 (vec![format!("DROP {word} {} ON {table}", name.name)], object.definition.clone(), Vec::new())
             }
-            None => {
-                let arguments = &object.arguments;
-                (
-                    vec![format!("ALTER {word} {name}{arguments} RENAME TO {hidden}")],
-                    vec![format!("ALTER {word} {then}{arguments} RENAME TO {}", name.name)],
-                    vec![format!("DROP {word} {then}{arguments}")],
-                )
-            }
+            None => (
+                vec![format!("ALTER {word} {name}{arguments} RENAME TO {hidden}")],
+                vec![format!("ALTER {word} {then}{arguments} RENAME TO {}", name.name)],
+                vec![format!("DROP {word} {then}{arguments}")],
+            ),
         };
+        // What stands in the place of a materialized view has indexes of the same names.
+        for index in object.indexes.iter().filter(|_| kind == ObjectKind::MaterializedView) {
+            let (schema, hidden) = (&name.schema, hidden_name(&version, index));
+            hide.push(format!("ALTER INDEX {schema}.{index} RENAME TO {hidden}"));
+            unhide.push(format!("ALTER INDEX {schema}.{hidden} RENAME TO {index}"));
+        }
         if kind == ObjectKind::Table {
             drop_locks.push(TableLock { table: then.clone(), mode: LockMode::AccessExclusive });
         }
+        self.touch(object.reference(), span)?;
         self.objects.push(Going {
             at: self.at,
             kind,
-            name: name.clone(),
-            what: object.what.clone(),
+            object: object.reference(),
             hidden: object.what.replacen(&name.to_string(), &then.to_string(), 1),
-            on_table: object.on_table.clone(),
             hide,
             unhide,
             drop,
             drop_locks,
             made: Vec::new(),
         });
+        Ok(())
     }
 
-    /// Notes that an object becomes another one in contract, so that nobody else touches it until then.
-    pub(crate) fn keep_object(&mut self, what: String) {
-        self.kept_objects.push(what);
+    /// Notes that a view stands in for a table until contract, and another one while it is sealed.
+    pub(crate) fn stands_in(&mut self, open: &QualifiedName, sealed: &QualifiedName) {
+        self.touched.push(ObjectRef::new("view", open));
+        self.touched.push(ObjectRef::new("table", sealed));
+        self.stand_ins.insert(format!("view {open}"), format!("view {sealed}"));
     }
 
-    /// The object that a statement above takes away and whose name this one uses.
-    pub(crate) fn going_named(&self, kind: ObjectKind, name: &QualifiedName) -> Option<&Going> {
-        self.objects.iter().find(|going| going.kind == kind && &going.name == name)
+    /// The object that a statement above takes away and in whose place a new one stands.
+    pub(crate) fn place_of(&self, create: &CreateObject) -> Option<usize> {
+        let name = self.new_name(create.name.as_ref()?);
+        let function = matches!(create.kind, ObjectKind::Function | ObjectKind::Procedure);
+        let meant = create.signature.as_ref().and_then(|signature| self.catalog.signatures.get(signature));
+        self.objects.iter().position(|going| {
+            going.kind == create.kind
+                && going.object.name == name
+                && going.made.is_empty()
+                && (!function || meant == Some(&going.object.what))
+        })
     }
 
-    /// The object that something of this file stands in the place of and that a statement names.
-    pub(crate) fn replaced_in(&self, statement: &Statement) -> Option<usize> {
-        let named = |going: &Going| {
-            let word = |name: &Ident| statement.words.contains(name.as_str());
-            word(&going.name.name) && going.on_table.as_ref().is_none_or(|table| word(&table.name))
-        };
-        self.objects.iter().rposition(|going| !going.made.is_empty() && named(going))
+    /// The same for a policy or trigger.
+    pub(crate) fn place_on(
+        &self,
+        kind: ObjectKind,
+        name: &QualifiedName,
+        table: &QualifiedName,
+    ) -> Option<usize> {
+        self.objects.iter().position(|going| {
+            going.kind == kind
+                && &going.object.name == name
+                && going.object.on_table.as_ref() == Some(table)
+                && going.made.is_empty()
+        })
     }
 
-    /// Puts a statement in the place of an object that goes: both change in one transaction.
-    pub(crate) fn replace(&mut self, what: &str, sql: String, undo: String) {
-        if let Some(going) = self.objects.iter_mut().find(|going| going.what == what) {
-            going.made.push((sql, undo));
-        }
+    /// What stands in the place of something and what a grant, a comment, an index or another view speaks of.
+    pub(crate) fn in_place(&self, statement: &Statement) -> Option<usize> {
+        let speaks = matches!(&statement.kind, StatementKind::Describe(_) | StatementKind::CreateIndex(_))
+            || matches!(&statement.kind, StatementKind::CreateObject(create)
+                if matches!(create.kind, ObjectKind::View | ObjectKind::MaterializedView));
+        self.objects
+            .iter()
+            .rposition(|going| speaks && !going.made.is_empty() && going.object.is_named_in(statement))
     }
 
-    /// The same by its position.
-    pub(crate) fn replace_at(&mut self, at: usize, sql: String, undo: String) {
+    /// Puts a statement in the place of an object that goes, with what takes it back: all change in one transaction.
+    pub(crate) fn replace(&mut self, at: usize, sql: String, undo: String) {
+        let number = self.at;
         if let Some(going) = self.objects.get_mut(at) {
-            going.made.push((sql, undo));
+            going.made.push((number, sql, undo));
         }
     }
 
@@ -132,14 +236,14 @@ impl Draft<'_> {
     /// Whether the statements above take away something that stands in an object's way, as the server describes it.
     pub(crate) fn takes_away(&self, what: &str) -> bool {
         let with_object = |going: &Going| {
-            let with_table = |how: &str| what.ends_with(&format!(" {how} table {}", going.name));
-            going.what == what || going.kind == ObjectKind::Table && (with_table("on") || with_table("of"))
+            let with_table = |how: &str| what.ends_with(&format!(" {how} table {}", going.object.name));
+            going.object.what == what
+                || going.kind == ObjectKind::Table && (with_table("on") || with_table("of"))
         };
         let with_column = |work: &TableDraft| {
             let dropped = work.dropped.iter().map(|dropped| &dropped.column);
-            let columns = dropped.chain(work.retyped.iter().map(|retyped| &retyped.column));
+            let mut columns = dropped.chain(work.retyped.iter().map(|retyped| &retyped.column));
             columns
-                .into_iter()
                 .any(|column| what.ends_with(&format!("column {} of table {}", column.as_str(), work.name)))
         };
         self.objects.iter().any(with_object)
@@ -147,32 +251,68 @@ impl Draft<'_> {
             || self.gone_constraints.contains(what)
     }
 
-    /// The steps of the seal that come before those of tables, those that come after, and the drops by statement.
-    pub(super) fn object_steps(&mut self) -> (Vec<Step>, Vec<Step>, Vec<(usize, Step)>) {
-        let (mut before, mut after, mut drops) = (Vec::new(), Vec::new(), Vec::new());
+    /// What the seal hides, as the server calls it before and then.
+    pub(super) fn hidden_objects(&self) -> BTreeMap<String, String> {
+        let going = self.objects.iter().map(|going| (going.object.what.clone(), going.hidden.clone()));
+        going.chain(self.stand_ins.clone()).collect()
+    }
+
+    /// Everything but tables changes in one transaction, in the order of the file, so that nobody meets the half of it; a
+    /// policy or trigger in its table's.
+    pub(super) fn object_steps(&mut self) -> ObjectSteps {
+        let mut steps = ObjectSteps { first: Vec::new(), last: Vec::new(), drops: Vec::new() };
+        let mut together = Changes::default();
+        let mut by_table: BTreeMap<QualifiedName, Changes> = BTreeMap::new();
         for going in std::mem::take(&mut self.objects) {
-            let made = !going.made.is_empty();
-            let title = format!("{} {}", if made { "replace" } else { "hide" }, going.what);
-            let (made, mut unmake): (Vec<String>, Vec<String>) = going.made.into_iter().unzip();
-            unmake.reverse();
-            unmake.retain(|sql| !sql.is_empty());
-            let sql = going.hide.into_iter().chain(made).collect();
-            let undo: Vec<String> = unmake.into_iter().chain(going.unhide).collect();
-            match &going.on_table {
-                Some(table) => before.push(table_step(table, title, sql, undo)),
-                None if going.kind == ObjectKind::Table => {
-                    let lock = TableLock { table: going.name, mode: LockMode::AccessExclusive };
-                    after.push(step(title, sql, undo, vec![lock]));
+            if going.kind == ObjectKind::Table {
+                let lock = TableLock { table: going.object.name, mode: LockMode::AccessExclusive };
+                let title = format!("hide {}", going.object.what);
+                steps.last.push(step(title, going.hide, going.unhide, vec![lock]));
+            } else {
+                let changes = match going.object.on_table {
+                    Some(table) => by_table.entry(table).or_default(),
+                    None => &mut together,
+                };
+                changes.add(going.at, going.object.what.clone(), going.hide, going.unhide);
+                for (at, sql, undo) in going.made {
+                    changes.add(at, String::new(), vec![sql], vec![undo]);
                 }
-                None => after.push(step(title, sql, undo, Vec::new())),
             }
             if !going.drop.is_empty() {
-                drops.push((
-                    going.at,
-                    step(format!("drop {}", going.what), going.drop, Vec::new(), going.drop_locks),
-                ));
+                let title = format!("drop {}", going.object.what);
+                steps.drops.push((going.at, step(title, going.drop, Vec::new(), going.drop_locks)));
             }
         }
-        (before, after, drops)
+        for (table, changes) in by_table {
+            let (title, sql, undo) = changes.finish();
+            steps.first.push(table_step(&table, title, sql, undo));
+        }
+        if !together.parts.is_empty() {
+            let (title, sql, undo) = together.finish();
+            steps.last.push(step(title, sql, undo, Vec::new()));
+        }
+        steps
+    }
+}
+
+/// Statements of one transaction, by the number of the statement in the file that asks for them.
+#[derive(Default)]
+struct Changes {
+    parts: Vec<(usize, Vec<String>, Vec<String>)>,
+    what: Vec<String>,
+}
+
+impl Changes {
+    fn add(&mut self, at: usize, what: String, sql: Vec<String>, undo: Vec<String>) {
+        self.what.extend((!what.is_empty()).then_some(what));
+        self.parts.push((at, sql, undo));
+    }
+
+    fn finish(mut self) -> (String, Vec<String>, Vec<String>) {
+        self.parts.sort_by_key(|(at, _, _)| *at);
+        let undo = self.parts.iter().rev().flat_map(|(_, _, undo)| undo.clone());
+        let undo = undo.filter(|sql| !sql.is_empty()).collect();
+        let sql = self.parts.into_iter().flat_map(|(_, sql, _)| sql).collect();
+        (format!("hide or replace {}", self.what.join(", ")), sql, undo)
     }
 }

@@ -5,7 +5,7 @@ use squawk_syntax::{SyntaxKind, SyntaxNode};
 use super::expression::Expression;
 use super::read::{child, first_words, has, ident, name, name_in, span};
 use super::statement::{
-    Action, ColumnDefault, ConstraintKind, KeyIndex, NewColumn, NewConstraint, StatementKind,
+    Action, ColumnDefault, ConstraintKind, KeyIndex, NewColumn, NewConstraint, NewName, StatementKind,
 };
 use crate::words::ident::Ident;
 
@@ -59,6 +59,12 @@ fn known_action(node: &SyntaxNode) -> Option<Action> {
         | SyntaxKind::RESET_OPTIONS
         | SyntaxKind::REPLICA_IDENTITY
         | SyntaxKind::CLUSTER_ON => setting(node, None),
+        SyntaxKind::TABLE_RENAME_TO => {
+            Action::RenameTable(NewName::Name(name_in(node, SyntaxKind::TABLE_NAME)?.name))
+        }
+        SyntaxKind::SET_SCHEMA => {
+            Action::RenameTable(NewName::Schema(ident(&child(node, SyntaxKind::SCHEMA_REF)?)?))
+        }
         SyntaxKind::ENABLE_RLS => row_security(node, "DISABLE ROW LEVEL SECURITY", false),
         SyntaxKind::DISABLE_RLS => row_security(node, "ENABLE ROW LEVEL SECURITY", true),
         SyntaxKind::FORCE_RLS => row_security(node, "NO FORCE ROW LEVEL SECURITY", false),

@@ -5,6 +5,7 @@
 //! name, so that nobody can run it by accident.
 
 mod alter_table;
+mod data;
 mod expression;
 mod object;
 mod read;
@@ -16,9 +17,9 @@ use squawk_syntax::{SourceFile, SyntaxElement, SyntaxKind, SyntaxNode};
 pub(crate) use expression::Expression;
 pub(crate) use read::rename_in_index;
 pub(crate) use statement::{
-    Action, ColumnDefault, ConstraintKind, CreateIndex, CreateObject, CreateOnTable, DropObjects, KeyIndex,
-    Name, NewColumn, NewConstraint, NewName, ObjectKind, RenameObject, SetColumn, SetValue, Statement,
-    StatementKind, Target,
+    Action, ColumnDefault, ConstraintKind, CreateIndex, CreateObject, CreateOnTable, DataChange, DropObjects,
+    KeyIndex, Name, NewColumn, NewConstraint, NewName, ObjectKind, RenameObject, SetColumn, SetValue,
+    Statement, StatementKind, Target, Verb,
 };
 
 use crate::model::directive::{self, FileOptions, Placed, Read};
@@ -161,13 +162,11 @@ mod tests {
         let text =
             "UPDATE users u SET a = lower(u.name) || s.f(\"Odd\", now()) || current_date WHERE b IS NULL;";
         let (statements, _) = parse(text).unwrap();
-        let StatementKind::Update { sets, condition, .. } = &statements[0].kind else {
-            panic!("not an update")
-        };
+        let StatementKind::Update { sets, change } = &statements[0].kind else { panic!("not an update") };
         let SetValue::Expression(expression) = &sets[0].value else { panic!("not an expression") };
         let columns: Vec<Ident> = expression.columns().into_iter().collect();
         assert_eq!(columns, [Ident::new("Odd"), Ident::new("name")]);
-        assert_eq!(condition.as_ref().unwrap().columns().len(), 1);
+        assert_eq!(change.condition.as_ref().unwrap().columns().len(), 1);
         assert!(expression.may_raise());
     }
 }

@@ -7,9 +7,10 @@ use squawk_syntax::ast::AstNode;
 use squawk_syntax::{SourceFile, SyntaxElement, SyntaxKind, SyntaxNode};
 
 use super::alter_table::{alter_table, new_column};
+use super::data::data;
 use super::expression::Expression;
 use super::object::object;
-use super::statement::{CreateIndex, IndexTail, Name, SetColumn, SetValue, Statement, StatementKind};
+use super::statement::{CreateIndex, IndexTail, Name, Statement, StatementKind};
 use crate::model::directive::Placed;
 use crate::model::problem::Problem;
 use crate::words::ident::Ident;
@@ -101,8 +102,40 @@ pub(super) fn statement(
         })
         .filter_map(|key| name_in(&key, SyntaxKind::TABLE_NAME_REF))
         .collect();
+    let objects = node.descendants().filter_map(|part| object_name(&part)).collect();
+    let calls = Expression::from_node(node).functions().clone();
     let kind = kind(text, node, &whole)?;
-    Ok(Some(Statement { text: trimmed.to_owned(), span: whole, kind, directives, words, references }))
+    let text = trimmed.to_owned();
+    Ok(Some(Statement { text, span: whole, kind, directives, words, references, objects, calls }))
+}
+
+/// The name of an object where a node is one.
+fn object_name(node: &SyntaxNode) -> Option<Name> {
+    match node.kind() {
+        SyntaxKind::RELATION_NAME_REF
+        | SyntaxKind::TABLE_NAME_REF
+        | SyntaxKind::VIEW_REF
+        | SyntaxKind::SEQUENCE_REF
+        | SyntaxKind::INDEX_REF
+        | SyntaxKind::TYPE_NAME_REF
+        | SyntaxKind::DOMAIN_REF
+        | SyntaxKind::FUNCTION_NAME_REF
+        | SyntaxKind::PROCEDURE_NAME_REF => name(node),
+        SyntaxKind::SCHEMA_REF => {
+            Some(Name { schema: None, name: ident(node)?, span: span(node.text_range()) })
+        }
+        SyntaxKind::QUALIFIED_COLUMN_NAME_REF => {
+            // The column is the last part.
+            let parts: Vec<Ident> = node
+                .descendants()
+                .filter(|part| part.kind() == SyntaxKind::PATH_SEGMENT_REF)
+                .filter_map(|part| ident(&part))
+                .collect();
+            let (table, schema) = (parts.iter().rev().nth(1)?.clone(), parts.iter().rev().nth(2).cloned());
+            Some(Name { schema, name: table, span: span(node.text_range()) })
+        }
+        _ => None,
+    }
 }
 
 fn kind(text: &str, node: &SyntaxNode, whole: &Range<usize>) -> Result<StatementKind, Problem> {
@@ -114,8 +147,9 @@ fn kind(text: &str, node: &SyntaxNode, whole: &Range<usize>) -> Result<Statement
         SyntaxKind::CREATE_INDEX => {
             create_index(node).map_or_else(|| other(text, whole), StatementKind::CreateIndex)
         }
-        SyntaxKind::UPDATE => update(node).unwrap_or_else(|| other(text, whole)),
-        SyntaxKind::INSERT => insert(node).unwrap_or_else(|| other(text, whole)),
+        SyntaxKind::UPDATE | SyntaxKind::DELETE | SyntaxKind::INSERT => {
+            data(node).unwrap_or_else(|| other(text, whole))
+        }
         SyntaxKind::COMMENT_ON => StatementKind::Describe("COMMENT"),
         SyntaxKind::GRANT => StatementKind::Describe("GRANT"),
         SyntaxKind::REVOKE => StatementKind::Revoke,
@@ -255,59 +289,4 @@ pub(crate) fn rename_in_index(definition: &str, to: impl Fn(&Ident) -> Ident) ->
         }
     }
     Some(tail.trim().to_owned())
-}
-
-fn update(node: &SyntaxNode) -> Option<StatementKind> {
-    let relation = child(node, SyntaxKind::RELATION_NAME)?;
-    let alias = child(node, SyntaxKind::OPTIONAL_AS_ALIAS)
-        .and_then(|alias| child(&alias, SyntaxKind::TABLE_ALIAS))
-        .and_then(|alias| ident(&alias));
-    let unusual = if has(node, SyntaxKind::FROM_CLAUSE) {
-        Some("UPDATE … FROM another table")
-    } else if has(node, SyntaxKind::WITH_CLAUSE) {
-        Some("UPDATE with a WITH clause")
-    } else if has(node, SyntaxKind::RETURNING_CLAUSE) {
-        Some("UPDATE … RETURNING")
-    } else if has(node, SyntaxKind::WHERE_CURRENT_OF) || has(node, SyntaxKind::FOR_PORTION_OF) {
-        Some("this form of UPDATE")
-    } else {
-        None
-    };
-    let list = child(&child(node, SyntaxKind::SET_CLAUSE)?, SyntaxKind::SET_COLUMN_LIST)?;
-    let mut sets = Vec::new();
-    for set in list.children() {
-        let columns: Vec<SyntaxNode> =
-            set.descendants().filter(|part| part.kind() == SyntaxKind::COLUMN_TARGET).collect();
-        let values: Vec<SyntaxNode> =
-            set.descendants().filter(|part| part.kind() == SyntaxKind::SET_EXPR).collect();
-        for (at, column) in columns.iter().enumerate() {
-            let value = match values.get(at) {
-                Some(value) if values.len() == columns.len() => set_value(value),
-                _ => SetValue::Unusual,
-            };
-            let simple = column.children().count() == 1;
-            let column = ident(&child(column, SyntaxKind::COLUMN_NAME_REF)?)?;
-            let value = if simple { value } else { SetValue::Unusual };
-            sets.push(SetColumn { column, span: span(set.text_range()), value });
-        }
-    }
-    let condition = child(node, SyntaxKind::WHERE_CLAUSE)
-        .and_then(|clause| clause.children().next())
-        .map(|expression| Expression::from_node(&expression));
-    Some(StatementKind::Update { table: name(&relation)?, alias, sets, condition, unusual })
-}
-
-fn set_value(node: &SyntaxNode) -> SetValue {
-    match node.children().next() {
-        Some(expression) => SetValue::Expression(Expression::from_node(&expression)),
-        None if has_token(node, SyntaxKind::DEFAULT_KW) => SetValue::Default,
-        None => SetValue::Unusual,
-    }
-}
-
-fn insert(node: &SyntaxNode) -> Option<StatementKind> {
-    let plain = has(node, SyntaxKind::VALUES) || has(node, SyntaxKind::DEFAULT_VALUES);
-    let unusual = has(node, SyntaxKind::WITH_CLAUSE) || has(node, SyntaxKind::RETURNING_CLAUSE);
-    (plain && !unusual).then_some(())?;
-    Some(StatementKind::InsertValues { table: name_in(node, SyntaxKind::RELATION_NAME_REF)? })
 }

@@ -21,6 +21,10 @@ pub(crate) struct Statement {
     pub(crate) words: BTreeSet<String>,
     /// The tables that its foreign keys point at.
     pub(crate) references: Vec<Name>,
+    /// The relations, functions, types and schemas that it names as such.
+    pub(crate) objects: Vec<Name>,
+    /// The functions that it calls, without their schemas.
+    pub(crate) calls: BTreeSet<String>,
 }
 
 impl Statement {
@@ -90,12 +94,11 @@ pub(crate) enum StatementKind {
     },
     CreateIndex(CreateIndex),
     Update {
-        table: Name,
-        alias: Option<Ident>,
         sets: Vec<SetColumn>,
-        condition: Option<Expression>,
-        unusual: Option<&'static str>,
+        change: Box<DataChange>,
     },
+    /// `DELETE`, or `INSERT … SELECT`.
+    Data(Box<DataChange>),
     InsertValues {
         table: Name,
     },
@@ -287,6 +290,8 @@ pub(crate) enum Action {
         /// Whether it takes ACCESS EXCLUSIVE.
         exclusive: bool,
     },
+    /// `RENAME TO` or `SET SCHEMA`.
+    RenameTable(NewName),
     /// `ENABLE ROW LEVEL SECURITY` and its like, as written, with what takes it back.
     RowSecurity {
         text: String,
@@ -362,6 +367,37 @@ pub(crate) enum KeyIndex {
 #[derive(Debug, Clone)]
 pub(crate) struct ColumnDefault {
     pub(crate) expression: Expression,
+}
+
+/// What a data change does to rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Update,
+    Delete,
+    Insert,
+}
+
+/// A data change by its clauses as written: what batches are made of.
+#[derive(Debug, Clone)]
+pub(crate) struct DataChange {
+    pub(crate) verb: Verb,
+    /// The table that is changed.
+    pub(crate) table: Name,
+    /// The table whose rows are counted out to batches: the same, or the first source of an INSERT.
+    pub(crate) driving: Name,
+    /// What the driving table is called.
+    pub(crate) alias: Option<Ident>,
+    /// `SET …` of an UPDATE; everything up to the list of an INSERT's SELECT, and that list.
+    pub(crate) head: String,
+    /// The other tables of an UPDATE or DELETE, all tables of an INSERT; may be empty.
+    pub(crate) sources: String,
+    pub(crate) condition: Option<Expression>,
+    /// `ON CONFLICT …` of an INSERT.
+    pub(crate) tail: String,
+    /// The columns that the assignments or the list name, of whatever table.
+    pub(crate) reads: BTreeSet<Ident>,
+    /// What is not known of it, by name.
+    pub(crate) unusual: Option<&'static str>,
 }
 
 /// `column = value` of an UPDATE.

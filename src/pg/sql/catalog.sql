@@ -18,14 +18,8 @@ named AS (
            CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' WHEN 'i' THEN 'index'
                 WHEN 'r' THEN 'table' ELSE 'relation' END AS kind,
            CASE WHEN c.relkind = 'v' THEN
-               ARRAY[format('CREATE VIEW %I.%I%s AS %s', n.nspname, c.relname, ' WITH (' || array_to_string(c.reloptions, ', ') || ')',
-                            rtrim(pg_get_viewdef(c.oid), ';')),
-                     format('ALTER VIEW %I.%I OWNER TO %I', n.nspname, c.relname, pg_get_userbyid(c.relowner)),
-                     format('COMMENT ON VIEW %I.%I IS %L', n.nspname, c.relname, obj_description(c.oid, 'pg_class'))]
-               || ARRAY(SELECT format('GRANT %s ON %I.%I TO %s%s', x.privilege_type, n.nspname, c.relname,
-                                      CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END,
-                                      CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' END)
-                        FROM aclexplode(c.relacl) AS x WHERE x.grantee <> c.relowner)
+               ARRAY[format('CREATE OR REPLACE VIEW %I.%I%s AS %s', n.nspname, c.relname, ' WITH (' || array_to_string(c.reloptions, ', ') || ')',
+                            rtrim(pg_get_viewdef(c.oid), ';'))]
            END AS definition
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace LEFT JOIN pg_type AS rt ON rt.oid = c.reltype
     WHERE c.relname = ANY ($1::text[])
@@ -47,12 +41,14 @@ named AS (
                         (SELECT string_agg(CASE role WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(role)) END, ', ')
                          FROM unnest(p.polroles) AS role),
                         ' USING (' || pg_get_expr(p.polqual, p.polrelid) || ')',
-                        ' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')')]
+                        ' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')'),
+                 format('COMMENT ON POLICY %I ON %I.%I IS %L', p.polname, n.nspname, c.relname, obj_description(p.oid, 'pg_policy'))]
     FROM pg_policy AS p JOIN pg_class AS c ON c.oid = p.polrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE p.polname = ANY ($1::text[])
     UNION ALL
     SELECT 'pg_trigger'::regclass, t.oid, n.nspname, t.tgname, t.tgrelid, '', ARRAY[t.oid], 'trigger',
-           ARRAY[pg_get_triggerdef(t.oid)] || CASE t.tgenabled
+           ARRAY[pg_get_triggerdef(t.oid),
+                 format('COMMENT ON TRIGGER %I ON %I.%I IS %L', t.tgname, n.nspname, c.relname, obj_description(t.oid, 'pg_trigger'))] || CASE t.tgenabled
                WHEN 'O' THEN ARRAY[]::text[]
                ELSE ARRAY[format('ALTER TABLE %I.%I %s TRIGGER %I', n.nspname, c.relname,
                                  CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE REPLICA' END, t.tgname)] END
@@ -103,6 +99,9 @@ SELECT
             'on_table', (SELECT jsonb_build_object('schema', n.nspname, 'name', c.relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = o.on_table),
             'arguments', o.arguments,
             'definition', coalesce(to_jsonb(o.definition), '[]'),
+            'indexes', coalesce((
+                SELECT jsonb_agg(ic.relname) FROM pg_index AS i JOIN pg_class AS ic ON ic.oid = i.indexrelid
+                WHERE o.classid = 'pg_class'::regclass AND i.indrelid = o.oid), '[]'),
             'part_of', (SELECT pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid) FROM pg_depend AS d
                         WHERE d.classid = o.classid AND d.objid = o.oid AND d.deptype IN ('i', 'e') LIMIT 1),
             'dependants', coalesce((
@@ -131,6 +130,11 @@ SELECT
             'extension', (SELECT e.extname FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
                           WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
                             AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'),
+            'owner', quote_ident(pg_get_userbyid(c.relowner)),
+            'grants', coalesce((
+                SELECT jsonb_agg(jsonb_build_array(x.privilege_type,
+                    CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END))
+                FROM aclexplode(c.relacl) AS x WHERE x.grantee <> c.relowner), '[]'),
             'row_security', c.relrowsecurity,
             'row_security_forced', c.relforcerowsecurity,
             'columns', coalesce((

@@ -139,14 +139,24 @@ RETURNING true AS value
 
 -- name: job_start
 -- Purpose: freeze the set of rows: the pages the table has now that the triggers are in place.
--- $1 version, $2 job, $3 table, quoted.
+-- $1 version, $2 job, $3 table, quoted, $4 how many there are where rows are counted and not pages, else -1.
 INSERT INTO pontoon.job (version, id, relid, filenode, pages)
-SELECT $1, $2, c.oid, pg_relation_filenode(c.oid), (pg_relation_size(c.oid) + current_setting('block_size')::bigint - 1) / current_setting('block_size')::bigint
+SELECT $1, $2, c.oid, pg_relation_filenode(c.oid),
+       CASE WHEN $4::bigint >= 0 THEN $4::bigint
+            ELSE (pg_relation_size(c.oid) + current_setting('block_size')::bigint - 1) / current_setting('block_size')::bigint END
 FROM pg_class AS c
 WHERE c.oid = to_regclass($3)
   AND EXISTS (SELECT FROM pontoon.migration AS m WHERE m.version = $1 AND m.state = 'backfilling')
 ON CONFLICT (version, id) DO NOTHING
 RETURNING pages AS value
+
+-- name: list_lock
+-- Purpose: one process at a time makes a list of rows. Nobody waits. $1 the list, quoted.
+SELECT pg_try_advisory_xact_lock(hashtextextended('pontoon ' || $1, 0)) AS value
+
+-- name: job_exists
+-- Purpose: whether a job has begun. $1 version, $2 job.
+SELECT EXISTS (SELECT FROM pontoon.job AS j WHERE j.version = $1 AND j.id = $2) AS value
 
 -- name: job_chunks
 -- Purpose: cut a job into chunks. $1 version, $2 job, $3 pages per chunk.

@@ -82,6 +82,8 @@ async fn write(
     run(&mut connection, &manner.prepare).await;
     let mut account = Account::default();
     let base = 1_000_000 * (number + 1);
+    let table = code.update.split_whitespace().nth(1).unwrap();
+    let delete = format!("DELETE FROM {table} WHERE id = {{id}}");
     let mut next = 0;
     let mut value = base;
     while !stop.load(Ordering::SeqCst) {
@@ -99,7 +101,7 @@ async fn write(
                 else {
                     continue;
                 };
-                (id, "DELETE FROM users WHERE id = {id}")
+                (id, delete.as_str())
             }
             // A row that was there before, which the backfill may not have reached.
             4..6 => (1 + number * 700 + fastrand::u64(0..700), code.update),

@@ -1,0 +1,193 @@
+//! Shape: UPDATE of existing columns, DELETE, INSERT … SELECT into an existing table.
+//! Phases: expand sees that the server takes it; backfill lists the keys of the rows that are there, then changes each of
+//! them exactly once, in batches.
+//! Locks: ROW EXCLUSIVE, one short transaction per batch.
+//! Undo: none: abort leaves what was changed, and the plan says so.
+//! Limits: the table whose rows are counted out needs a primary key, or a unique one that is never null, which nobody
+//! changes; a row that no longer fits the WHERE when its turn comes is left out, and one that came later too; no RETURNING,
+//! WITH, aggregates or LIMIT.
+
+use std::ops::Range;
+
+use crate::decide::change::{create_table, supported};
+use crate::decide::draft::{Draft, Phase, step};
+use crate::decide::plan::{Job, Once, TableLock, Work};
+use crate::model::catalog::Table;
+use crate::model::problem::Problem;
+use crate::model::sql::{DataChange, Statement, StatementKind, Verb};
+use crate::words::ident::{Ident, QualifiedName};
+use crate::words::lock_mode::LockMode;
+
+/// What the list of keys is called inside a batch.
+const LIST: &str = "_pontoon_list";
+
+/// Its numbering, from 0.
+const NUMBER: &str = "_pontoon_n";
+
+pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataChange) -> Result<(), Problem> {
+    let span = &statement.span;
+    let target = draft.existing(&change.table)?;
+    let driving = draft.existing(&change.driving)?;
+    if draft.created.contains(&target) {
+        if change.verb == Verb::Insert && !draft.created.contains(&driving) {
+            let what = "INSERT … SELECT from an existing table into one that this file creates (a move between tables)";
+            return Err(Problem::unsupported(span.clone(), what).help(
+                "what old code writes meanwhile would not follow; create the table in a migration before, and this copies the \
+                 rows that are there",
+            ));
+        }
+        return create_table::plan_later(draft, statement, &target, &first_word(statement));
+    }
+    if let Some(unusual) = change.unusual {
+        return Err(Problem::unsupported(span.clone(), unusual).help(
+            "batches need one row after the other; to run it as written, in one transaction, put `-- migrate: phase expand` on the \
+             line above",
+        ));
+    }
+    supported(draft, &change.table, &target)?;
+    supported(draft, &change.driving, &driving)?;
+    let aggregate = statement.words.iter().find(|word| {
+        change.verb == Verb::Insert && draft.catalog.aggregates.contains(*word) && called(change, word)
+    });
+    if let Some(aggregate) = aggregate {
+        return Err(Problem::unsupported(
+            span.clone(),
+            &format!("the aggregate `{aggregate}` in a data job"),
+        ));
+    }
+    let Some(known) = draft.catalog.table(&driving).cloned() else { return Ok(()) };
+    let key = key(&known, &change.driving.span)?;
+    claim(draft, statement, change, &target, &key)?;
+    let what = format!("{} {}", first_word(statement), target.plain());
+    let becomes = "backfill: each row that is there then, once, in batches";
+    draft.note(span, what.clone(), becomes);
+    draft.warnings.push(format!("abort leaves this in place: what {what} changed"));
+    let checked = step(
+        format!("see that the server takes {what}"),
+        vec![format!("EXPLAIN {}", statement.text)],
+        Vec::new(),
+        vec![TableLock { table: target.clone(), mode: LockMode::RowExclusive }],
+    );
+    draft.table(&target);
+    draft.push(Phase::Expand, checked);
+    let work = Work::Once(once(draft, change, &known, &key));
+    let number = draft.data_jobs.len() + 1;
+    let id = format!("d{}_{number}:{}", draft.file.version.number(), target.plain());
+    draft.data_jobs.push(Job { id, table: target, work });
+    Ok(())
+}
+
+fn first_word(statement: &Statement) -> String {
+    statement.text.split_whitespace().next().unwrap_or_default().to_uppercase()
+}
+
+/// Whether the list of an INSERT calls a function of that name.
+fn called(change: &DataChange, function: &str) -> bool {
+    let head = change.head.to_lowercase();
+    head.split(function).skip(1).any(|rest| rest.trim_start().starts_with('('))
+}
+
+/// Columns that tell each row from all others and are never null.
+fn key(known: &Table, span: &Range<usize>) -> Result<Vec<Ident>, Problem> {
+    let never_null = |column: &Ident| known.column(column).is_some_and(|column| column.not_null);
+    let keys = known.constraints.iter().filter(|constraint| {
+        ["p", "u"].contains(&constraint.kind.as_str()) && constraint.columns.iter().all(never_null)
+    });
+    let best = keys.min_by_key(|constraint| (constraint.kind != "p", constraint.columns.len()));
+    best.map(|constraint| constraint.columns.clone()).ok_or_else(|| {
+        let title = format!("`{}` has no primary key, so its rows cannot be counted out", known.name.plain());
+        Problem::new("no-key", span.clone(), title, "this table").help(
+            "add one in a migration before; or run the statement as written: `-- migrate: phase expand`",
+        )
+    })
+}
+
+/// Batches of mappings come before data jobs, so nothing may depend on the other order.
+fn claim(
+    draft: &mut Draft<'_>,
+    statement: &Statement,
+    change: &DataChange,
+    target: &QualifiedName,
+    key: &[Ident],
+) -> Result<(), Problem> {
+    draft.claim_data_words(statement)?;
+    let Some(known) = draft.catalog.table(target).cloned() else { return Ok(()) };
+    let sets = match &statement.kind {
+        StatementKind::Update { sets, .. } => sets.as_slice(),
+        _ => &[],
+    };
+    for set in sets {
+        if known.column(&set.column).is_none() {
+            return Err(Problem::no_column(set.span.clone(), target, &set.column, "set here"));
+        }
+        if key.contains(&set.column) {
+            let title = format!("`{}` tells the rows apart, and is changed here", set.column.as_str());
+            return Err(Problem::new("key-changed", set.span.clone(), title, "set here").help(
+                "a row could be changed twice; run the statement as written: `-- migrate: phase expand`",
+            ));
+        }
+        draft.claim_once(&set.span, target, &set.column, true)?;
+    }
+    let condition = change.condition.iter().flat_map(|condition| condition.columns());
+    let read: Vec<Ident> = change.reads.iter().cloned().chain(condition).collect();
+    for column in read.iter().chain(key).filter(|column| known.column(column).is_some()) {
+        if !sets.iter().any(|set| &set.column == column) {
+            draft.claim_once(&statement.span, target, column, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// The list of keys and the batch.
+fn once(draft: &Draft<'_>, change: &DataChange, known: &Table, key: &[Ident]) -> Once {
+    let version = draft.file.version.number();
+    let name = Ident::new(format!("list_{version}_{}", draft.data_jobs.len() + 1));
+    let list = QualifiedName::new(draft.settings.ledger.clone(), name);
+    let row = change.alias.as_ref().unwrap_or(&known.name.name);
+    let aliased = match &change.alias {
+        Some(alias) => format!("{} AS {alias}", known.name),
+        None => known.name.to_string(),
+    };
+    let all = match (change.verb, change.sources.as_str()) {
+        (Verb::Insert, sources) => sources.to_owned(),
+        (_, "") => aliased.clone(),
+        (_, sources) => format!("{aliased}, {sources}"),
+    };
+    let condition = change.condition.as_ref().map(|condition| format!(" AND ({})", condition.text()));
+    let condition = condition.unwrap_or_default();
+    let keys: Vec<String> =
+        key.iter().enumerate().map(|(at, column)| format!("{row}.{column} AS _pontoon_k{at}")).collect();
+    let order: Vec<String> = (0..key.len()).map(|at| format!("_pontoon_k{at}")).collect();
+    let matches: String = key
+        .iter()
+        .enumerate()
+        .map(|(at, column)| format!(" AND {row}.{column} = {LIST}._pontoon_k{at}"))
+        .collect();
+    let create = format!(
+        "CREATE TABLE {list} AS SELECT row_number() OVER (ORDER BY {0}) - 1 AS {NUMBER}, {0} FROM (SELECT DISTINCT {1} FROM {all} \
+         WHERE true{condition}) AS keys",
+        order.join(", "),
+        keys.join(", ")
+    );
+    let from = |sources: &str| match sources {
+        "" => format!("{list} AS {LIST}"),
+        sources => format!("{sources}, {list} AS {LIST}"),
+    };
+    let before = match change.verb {
+        Verb::Update => format!("UPDATE {aliased} {} FROM {}", change.head, from(&change.sources)),
+        Verb::Delete => format!("DELETE FROM {aliased} USING {}", from(&change.sources)),
+        Verb::Insert => format!("{} FROM {}", change.head, from(&change.sources)),
+    };
+    Once {
+        make: vec![
+            create,
+            format!("ALTER TABLE {list} ADD PRIMARY KEY ({NUMBER})"),
+            format!("ANALYZE {list}"),
+        ],
+        number: format!("{LIST}.{NUMBER}"),
+        key: key.to_vec(),
+        list,
+        before,
+        after: format!("{matches}{condition} {}", change.tail).trim_end().to_owned(),
+    }
+}

@@ -1,0 +1,80 @@
+//! The statements of one batch, and how large the next one is.
+
+use std::time::Duration;
+
+use crate::decide::plan::{Convert, Job, Work};
+use crate::decide::sync::SKIP_SETTING;
+use crate::engine::step_runner::path;
+use crate::words::ident::{Ident, QualifiedName, literal};
+
+/// Pages or rows of the largest batch; one transaction stays short even where nothing needs work.
+const MAX_BATCH: i64 = 2_048;
+
+/// How long a batch waits for a row that the application holds. Below the server's `deadlock_timeout`, so that in a
+/// deadlock it is always the batch that gives way.
+const ROW_WAIT_MS: u32 = 500;
+
+/// Opens a batch's transaction. A crash of the server may lose its last commits, data and marker together. A data job
+/// means what its author's names mean, and fires every trigger.
+pub(crate) fn batch_begin(job: &Job, search_path: &[Ident]) -> String {
+    let own = match &job.work {
+        Work::Convert(convert) => format!("SET LOCAL {SKIP_SETTING} = {}", literal(&convert.skip)),
+        Work::Once(_) => format!("SET LOCAL search_path = {}", path(search_path)),
+    };
+    format!("BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '{ROW_WAIT_MS}ms'; {own}")
+}
+
+/// Changes the rows of some pages, or of some numbers of a list. The value is computed in SET, from the row version that
+/// the UPDATE locks.
+pub(crate) fn batch_change(job: &Job, first: i64, end: i64) -> String {
+    match &job.work {
+        Work::Convert(convert) => convert_rows(&job.table, convert, &range(first, end)),
+        Work::Once(once) => format!(
+            "{} WHERE {number} >= {first} AND {number} < {end}{}",
+            once.before,
+            once.after,
+            number = once.number
+        ),
+    }
+}
+
+/// Converts the rows of a table that a condition picks.
+pub(crate) fn convert_rows(table: &QualifiedName, convert: &Convert, which: &str) -> String {
+    format!("UPDATE ONLY {table} SET {} WHERE {which} AND ({})", convert.set, convert.need)
+}
+
+/// Pages from `first` to before `end`, as a TID range scan.
+pub(crate) fn range(first: i64, end: i64) -> String {
+    format!("ctid >= '({first},0)'::tid AND ctid < '({end},0)'::tid")
+}
+
+/// The size of the next batch: towards the target time, at most half as large again, never down by more than half.
+pub(crate) fn next_size(pages: i64, took: Duration, target: Duration) -> i64 {
+    let ratio = target.as_secs_f64() / took.as_secs_f64().max(0.000_1);
+    let factor = ratio.clamp(0.5, 1.5);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "pages of a batch are a few thousand at most"
+    )]
+    let next = (pages as f64 * factor).round() as i64;
+    // Without the extra page a single one could never grow.
+    let next = if factor > 1.0 { next.max(pages + 1) } else { next };
+    next.clamp(1, MAX_BATCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_grow_gently_shrink_fast_and_stay_in_bounds() {
+        let target = Duration::from_millis(100);
+        assert_eq!(next_size(16, Duration::from_millis(1), target), 24);
+        assert_eq!(next_size(16, Duration::from_secs(5), target), 8);
+        assert_eq!(next_size(16, target, target), 16);
+        assert_eq!(next_size(1, Duration::from_millis(1), target), 2);
+        assert_eq!(next_size(1, Duration::from_secs(5), target), 1);
+        assert_eq!(next_size(MAX_BATCH, Duration::from_millis(1), target), MAX_BATCH);
+    }
+}

@@ -1,0 +1,157 @@
+//! From syntax tree to data changes: UPDATE, DELETE, INSERT.
+
+use std::collections::BTreeSet;
+
+use squawk_syntax::{SyntaxKind, SyntaxNode};
+
+use super::expression::Expression;
+use super::read::{child, has, has_token, ident, name, name_in, span};
+use super::statement::{DataChange, SetColumn, SetValue, StatementKind, Verb};
+use crate::words::ident::Ident;
+
+/// Reads a data change; `None` if it is in a form that is not known.
+pub(super) fn data(node: &SyntaxNode) -> Option<StatementKind> {
+    match node.kind() {
+        SyntaxKind::UPDATE => update(node),
+        SyntaxKind::DELETE => Some(StatementKind::Data(Box::new(delete(node)?))),
+        SyntaxKind::INSERT if has(node, SyntaxKind::VALUES) || has(node, SyntaxKind::DEFAULT_VALUES) => {
+            let unusual = has(node, SyntaxKind::WITH_CLAUSE) || has(node, SyntaxKind::RETURNING_CLAUSE);
+            (!unusual).then_some(())?;
+            Some(StatementKind::InsertValues { table: name_in(node, SyntaxKind::RELATION_NAME_REF)? })
+        }
+        SyntaxKind::INSERT => Some(StatementKind::Data(Box::new(insert(node)?))),
+        _ => None,
+    }
+}
+
+fn update(node: &SyntaxNode) -> Option<StatementKind> {
+    let relation = child(node, SyntaxKind::RELATION_NAME)?;
+    let table = name(&relation)?;
+    let set_clause = child(node, SyntaxKind::SET_CLAUSE)?;
+    let list = child(&set_clause, SyntaxKind::SET_COLUMN_LIST)?;
+    let mut sets = Vec::new();
+    for set in list.children() {
+        let columns: Vec<SyntaxNode> =
+            set.descendants().filter(|part| part.kind() == SyntaxKind::COLUMN_TARGET).collect();
+        let values: Vec<SyntaxNode> =
+            set.descendants().filter(|part| part.kind() == SyntaxKind::SET_EXPR).collect();
+        for (at, column) in columns.iter().enumerate() {
+            let value = match values.get(at) {
+                Some(value) if values.len() == columns.len() => set_value(value),
+                _ => SetValue::Unusual,
+            };
+            let simple = column.children().count() == 1;
+            let column = ident(&child(column, SyntaxKind::COLUMN_NAME_REF)?)?;
+            let value = if simple { value } else { SetValue::Unusual };
+            sets.push(SetColumn { column, span: span(set.text_range()), value });
+        }
+    }
+    let change = DataChange {
+        verb: Verb::Update,
+        driving: table.clone(),
+        head: set_clause.text().to_string(),
+        sources: sources(node, SyntaxKind::FROM_CLAUSE),
+        tail: String::new(),
+        unusual: unusual(node),
+        alias: alias(node, SyntaxKind::OPTIONAL_AS_ALIAS),
+        condition: condition(node),
+        reads: Expression::from_node(&list).columns(),
+        table,
+    };
+    Some(StatementKind::Update { sets, change: Box::new(change) })
+}
+
+fn set_value(node: &SyntaxNode) -> SetValue {
+    match node.children().next() {
+        Some(expression) => SetValue::Expression(Expression::from_node(&expression)),
+        None if has_token(node, SyntaxKind::DEFAULT_KW) => SetValue::Default,
+        None => SetValue::Unusual,
+    }
+}
+
+fn delete(node: &SyntaxNode) -> Option<DataChange> {
+    let table = name(&child(node, SyntaxKind::RELATION_NAME)?)?;
+    Some(DataChange {
+        verb: Verb::Delete,
+        driving: table.clone(),
+        table,
+        alias: alias(node, SyntaxKind::OPTIONAL_AS_ALIAS),
+        head: String::new(),
+        sources: sources(node, SyntaxKind::USING_CLAUSE),
+        condition: condition(node),
+        tail: String::new(),
+        reads: BTreeSet::new(),
+        unusual: unusual(node),
+    })
+}
+
+/// `INSERT … SELECT`: the rows of the first table of its FROM are what is counted out to batches.
+fn insert(node: &SyntaxNode) -> Option<DataChange> {
+    let table = name_in(node, SyntaxKind::RELATION_NAME_REF)?;
+    let select = child(node, SyntaxKind::SELECT)?;
+    let from = child(&select, SyntaxKind::FROM_CLAUSE)?;
+    let first = from.descendants().find(|part| part.kind() == SyntaxKind::RELATION_FROM_ITEM)?;
+    let clause = child(&select, SyntaxKind::SELECT_CLAUSE)?;
+    let whole = [
+        (SyntaxKind::GROUP_BY_CLAUSE, "INSERT … SELECT … GROUP BY"),
+        (SyntaxKind::HAVING_CLAUSE, "INSERT … SELECT … HAVING"),
+        (SyntaxKind::ORDER_BY_CLAUSE, "INSERT … SELECT … ORDER BY"),
+        (SyntaxKind::LIMIT_CLAUSE, "INSERT … SELECT … LIMIT"),
+        (SyntaxKind::OFFSET_CLAUSE, "INSERT … SELECT … OFFSET"),
+        (SyntaxKind::WINDOW_CLAUSE, "INSERT … SELECT … WINDOW"),
+        (SyntaxKind::LOCKING_CLAUSE, "INSERT … SELECT … FOR UPDATE"),
+    ];
+    let star = clause
+        .descendants()
+        .any(|part| part.kind() == SyntaxKind::TARGET && has_token(&part, SyntaxKind::STAR));
+    let unusual = unusual(node)
+        .or_else(|| whole.iter().find(|(kind, _)| has(&select, *kind)).map(|(_, what)| *what))
+        .or_else(|| has(&clause, SyntaxKind::DISTINCT_CLAUSE).then_some("INSERT … SELECT DISTINCT"))
+        .or_else(|| star.then_some("INSERT … SELECT *, without the names of columns"));
+    let text = |part: &SyntaxNode| part.text().to_string();
+    let before: String = node
+        .children_with_tokens()
+        .take_while(|part| part.kind() != SyntaxKind::SELECT)
+        .map(|part| part.to_string())
+        .collect();
+    Some(DataChange {
+        verb: Verb::Insert,
+        driving: name(&child(&first, SyntaxKind::RELATION_NAME_REF)?)?,
+        table,
+        alias: alias(&first, SyntaxKind::FROM_ALIAS),
+        head: format!("{before}{}", text(&clause)),
+        sources: sources(&select, SyntaxKind::FROM_CLAUSE),
+        condition: condition(&select),
+        tail: child(node, SyntaxKind::ON_CONFLICT_CLAUSE).map_or_else(String::new, |part| text(&part)),
+        reads: Expression::from_node(&clause).columns(),
+        unusual,
+    })
+}
+
+fn alias(node: &SyntaxNode, kind: SyntaxKind) -> Option<Ident> {
+    let alias = child(node, kind)?;
+    ident(&child(&alias, SyntaxKind::TABLE_ALIAS)?)
+}
+
+fn condition(node: &SyntaxNode) -> Option<Expression> {
+    let clause = child(node, SyntaxKind::WHERE_CLAUSE)?;
+    Some(Expression::from_node(&clause.children().next()?))
+}
+
+/// The items after `FROM` or `USING`, as written.
+fn sources(node: &SyntaxNode, kind: SyntaxKind) -> String {
+    let Some(clause) = child(node, kind) else { return String::new() };
+    clause.children_with_tokens().skip(1).map(|part| part.to_string()).collect::<String>().trim().to_owned()
+}
+
+fn unusual(node: &SyntaxNode) -> Option<&'static str> {
+    if has(node, SyntaxKind::WITH_CLAUSE) {
+        Some("a data change with a WITH clause")
+    } else if has(node, SyntaxKind::RETURNING_CLAUSE) {
+        Some("a data change with RETURNING")
+    } else if has(node, SyntaxKind::WHERE_CURRENT_OF) || has(node, SyntaxKind::FOR_PORTION_OF) {
+        Some("this form of data change")
+    } else {
+        None
+    }
+}

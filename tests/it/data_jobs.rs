@@ -1,0 +1,143 @@
+//! Data jobs: each row that was there at the start exactly once, whoever dies and however many work.
+
+use super::support::{Project, finish};
+
+const SETUP: &str = "
+CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL DEFAULT 0, name text, touched int);
+CREATE TABLE copy (id int PRIMARY KEY, n int);
+CREATE TABLE keyless (a int, b int);
+INSERT INTO t SELECT i, 0, 'N' || i, i FROM generate_series(1, 20000) AS i;";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_row_once_whoever_is_killed_and_later_rows_never() {
+    let files = [(
+        "0001_x.sql",
+        "UPDATE t SET n = n + 1; UPDATE t SET n = n * 10 WHERE id % 2 = 0; DELETE FROM t WHERE id > 19000;
+         INSERT INTO copy (id, n) SELECT id, n FROM t WHERE id <= 100;",
+    )];
+    let project = Project::new(SETUP, &files).await;
+    project.migrate(&["expand"]).await.expect(0);
+    // Two processes with two workers each, killed now and then at places that lose what is not committed with its marker.
+    let faults =
+        ["backfill.listed@1", "backfill.updated@3", "backfill.before_commit@7", "backfill.batch_done@11"];
+    let mut killed = 0;
+    for fault in faults {
+        let one = |fault: &str| {
+            let mut command = project.command(&["backfill", "--workers", "2"]);
+            command.env("PONTOON_FAULT", fault);
+            finish(command)
+        };
+        let (first, second) = tokio::join!(one(fault), one("backfill.updated@9"));
+        killed += [first, second].iter().filter(|ran| ran.code.is_none()).count();
+        project.database.run("INSERT INTO t (id, n) SELECT max(id) + 1, 0 FROM t").await;
+    }
+    assert!(killed >= 3, "only {killed} processes were killed");
+    project.migrate(&["backfill"]).await.expect(0);
+    let database = &project.database;
+    assert_eq!(
+        database
+            .text("SELECT string_agg(DISTINCT n::text, ' ') FROM t WHERE id <= 19000 AND id % 2 = 0")
+            .await,
+        "10"
+    );
+    assert_eq!(
+        database
+            .text("SELECT string_agg(DISTINCT n::text, ' ') FROM t WHERE id <= 19000 AND id % 2 = 1")
+            .await,
+        "1"
+    );
+    assert_eq!(database.text("SELECT count(*)::text FROM t WHERE id <= 19000").await, "19000");
+    assert_eq!(database.text("SELECT count(*) || ' ' || sum(n) FROM copy").await, "100 550");
+    assert_eq!(
+        database.text("SELECT count(*)::text FROM pg_class WHERE relname LIKE 'list%' AND relnamespace = 'pontoon'::regnamespace").await,
+        "0"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_counted_out_is_refused() {
+    for (file, says) in [
+        ("UPDATE keyless SET a = 1;", "no primary key"),
+        ("UPDATE t SET id = id + 1;", "tells the rows apart"),
+        ("DELETE FROM t WHERE id > 5 RETURNING id;", "RETURNING"),
+        ("INSERT INTO copy SELECT id, count(*) FROM t GROUP BY id;", "GROUP BY"),
+        ("INSERT INTO copy SELECT * FROM copy AS c;", "names of columns"),
+        ("INSERT INTO copy (id) SELECT max(id) FROM t;", "the aggregate `max`"),
+        ("UPDATE t SET nothing = 1;", "no column `nothing`"),
+        (
+            "UPDATE t SET n = touched; UPDATE t SET touched = 1 WHERE touched IS NULL; ALTER TABLE t ALTER touched SET NOT NULL;",
+            "would run in an earlier phase",
+        ),
+        (
+            "ALTER TABLE t ADD COLUMN loud text; UPDATE t SET loud = upper(name); UPDATE t SET name = 'x';",
+            "split the file",
+        ),
+        ("CREATE TABLE fresh (id int); INSERT INTO fresh SELECT id FROM t;", "a move between tables"),
+    ] {
+        let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
+        let ran = project.migrate(&["expand"]).await;
+        ran.expect(1);
+        assert!(ran.stderr.contains(says), "{file}\n{}", ran.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_the_server_refuses_fails_in_expand_and_a_row_that_it_refuses_is_named() {
+    let project = Project::new(SETUP, &[("0001_x.sql", "UPDATE t SET n = 1 WHERE nothing > 0;")]).await;
+    project.migrate(&["expand"]).await.expect(1).says("\"nothing\" does not exist");
+    project.write("0001_x.sql", "UPDATE t SET touched = 10 / (id - 17);");
+    project.migrate(&["expand"]).await.expect(0);
+    project
+        .migrate(&["backfill"])
+        .await
+        .expect(1)
+        .says("a row of public.t cannot be changed")
+        .says("row with id = 17");
+    project.database.run("DELETE FROM t WHERE id = 17").await;
+    project.migrate(&["backfill"]).await.expect(0);
+    assert_eq!(project.database.text("SELECT sum(touched - 10 / (id - 17))::text FROM t").await, "0");
+}
+
+/// Old and new code see what a data job changed through the sync triggers of its own and of other migrations.
+#[tokio::test]
+async fn a_data_job_writes_through_sync_triggers() {
+    let files = [
+        ("0001_x.sql", "ALTER TABLE t RENAME COLUMN name TO title;"),
+        (
+            "0002_x.sql",
+            "ALTER TABLE t ADD COLUMN loud text; UPDATE t SET title = lower(title) WHERE id <= 10; UPDATE t SET touched = length(loud) WHERE id > 19990;",
+        ),
+    ];
+    let project = Project::new(SETUP, &files).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    assert_eq!(
+        project.database.text("SELECT count(*)::text FROM t WHERE name = title AND name LIKE 'n%'").await,
+        "10"
+    );
+    project.register("web-1", "2").await;
+    project.write("0003_x.sql", "ALTER TABLE t DROP COLUMN title;");
+    project.migrate(&["expand"]).await.expect(1).says("still moving");
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+    assert_eq!(project.database.text("SELECT count(*)::text FROM t WHERE title LIKE 'n%'").await, "10");
+    project.migrate(&["expand"]).await.expect(0);
+}
+
+#[tokio::test]
+async fn abort_forgets_the_list_and_says_what_stays() {
+    let project =
+        Project::new(SETUP, &[("0001_x.sql", "UPDATE t SET n = n + 1; ALTER TABLE t ADD COLUMN x int;")])
+            .await;
+    project
+        .migrate(&["plan"])
+        .await
+        .expect(0)
+        .says("abort leaves this in place: what UPDATE public.t changed");
+    project.migrate(&["expand"]).await.expect(0);
+    let mut command = project.command(&["backfill"]);
+    command.env("PONTOON_FAULT", "backfill.batch_done@5");
+    assert_eq!(finish(command).await.code, None);
+    project.migrate(&["abort", "1"]).await.expect(0);
+    let left = "SELECT count(*)::text FROM pg_class WHERE relname LIKE 'list%' AND relnamespace = 'pontoon'::regnamespace";
+    assert_eq!(project.database.text(left).await, "0");
+}
