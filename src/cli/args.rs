@@ -68,6 +68,10 @@ pub(crate) enum Command {
     Up,
     /// Abort and expand the newest migration, for development
     Redo,
+    /// Take over a database that has a history of its own: everything up to a version counts as applied
+    Baseline(Baseline),
+    /// Look for what is wrong with the database and the ledger
+    Doctor,
     /// Show the state of every migration
     Status(Status),
     /// Show the registered instances
@@ -166,6 +170,13 @@ pub(crate) struct Abort {
     /// Abort although values are lost that only the new shape holds
     #[arg(long)]
     pub(crate) discard_new_data: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Baseline {
+    /// The newest migration that is applied; if none is named, what the history of Flyway, sqlx, Rails, golang-migrate, dbmate,
+    /// Ecto, Refinery, goose, Diesel, Knex or node-pg-migrate says
+    pub(crate) version: Option<Version>,
 }
 
 #[derive(Debug, Args)]

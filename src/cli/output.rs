@@ -118,6 +118,8 @@ fn name(command: &Command) -> &'static str {
         Command::Contract(_) => "contract",
         Command::Reopen(_) => "reopen",
         Command::Abort(_) => "abort",
+        Command::Baseline(_) => "baseline",
+        Command::Doctor => "doctor",
         Command::Up => "up",
         Command::Redo => "redo",
         Command::Status(_) => "status",

@@ -11,6 +11,8 @@ pub(crate) struct FileFact {
     pub(crate) version: Version,
     pub(crate) checksum: String,
     pub(crate) path: String,
+    /// The versions that it stands in for, from the first to its own.
+    pub(crate) replaces: Option<(Version, Version)>,
 }
 
 /// A ledger entry, as far as history goes.
@@ -37,10 +39,34 @@ pub(crate) struct Due {
 /// A reason not to go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Conflict {
-    Changed { version: Version, path: String },
-    Missing { version: Version },
-    OlderThanExpanded { version: Version, newest: Version, path: String },
-    OlderThanServed { version: Version, served: Version, path: String },
+    Changed {
+        version: Version,
+        path: String,
+    },
+    Missing {
+        version: Version,
+    },
+    OlderThanExpanded {
+        version: Version,
+        newest: Version,
+        path: String,
+    },
+    OlderThanServed {
+        version: Version,
+        served: Version,
+        path: String,
+    },
+    /// It stands in for migrations of which only some are done here.
+    HalfReplaced {
+        version: Version,
+        newest: Version,
+        path: String,
+    },
+    /// Its own version is not the last of those that it stands in for.
+    WrongRange {
+        last: Version,
+        path: String,
+    },
 }
 
 impl Conflict {
@@ -52,6 +78,20 @@ impl Conflict {
                 format!(
                     "bring the file back, or, if the change is meant, `migrate abort {version}` and expand again"
                 ),
+            ),
+            Self::HalfReplaced { version, newest, path } => (
+                format!(
+                    "`{path}` stands in for everything up to {version}, and here migration {newest} is as far as it went"
+                ),
+                format!(
+                    "bring what is applied here to its end with the files before they were squashed, up to {version}"
+                ),
+            ),
+            Self::WrongRange { last, path } => (
+                format!(
+                    "`{path}` says that it replaces migrations up to {last}, which is not its own version"
+                ),
+                format!("give it the version {last}"),
             ),
             Self::Missing { version } => (
                 format!("migration {version} was applied here, and its file is gone"),
@@ -86,8 +126,27 @@ pub(crate) fn compare(
     let newest_expanded =
         entries.iter().filter(|entry| entry.state != State::Aborted).map(|entry| entry.version).max();
     let (mut due, mut conflicts) = (Due::default(), Vec::new());
+    let live = || entries.iter().filter(|entry| entry.state != State::Aborted);
+    let replaced = |version: Version| {
+        files.iter().filter_map(|file| file.replaces).any(|(from, to)| from <= version && version <= to)
+    };
     for file in files {
         let (version, path) = (file.version, file.path.clone());
+        if let Some((from, to)) = file.replaces {
+            if to != version {
+                conflicts.push(Conflict::WrongRange { last: to, path });
+                continue;
+            }
+            let itself = known.get(&version).is_some_and(|entry| entry.checksum == file.checksum);
+            let mut before = live().filter(|entry| from <= entry.version && entry.version <= to).peekable();
+            if !itself && before.peek().is_some() {
+                let newest = before.clone().map(|entry| entry.version).max().unwrap_or(from);
+                if newest != to || before.any(|entry| entry.state != State::Done) {
+                    conflicts.push(Conflict::HalfReplaced { version, newest, path });
+                }
+                continue;
+            }
+        }
         match known.get(&version) {
             Some(entry) if entry.state == State::Aborted => {
                 let again = entry.checksum != file.checksum || named.contains(&version);
@@ -113,7 +172,7 @@ pub(crate) fn compare(
     for entry in
         entries.iter().filter(|entry| entry.state != State::Aborted && entry.version.number() > baseline)
     {
-        if files.iter().any(|file| file.version == entry.version) {
+        if files.iter().any(|file| file.version == entry.version) || replaced(entry.version) {
             continue;
         }
         if newest_file.is_some_and(|newest| entry.version < newest) {
@@ -130,7 +189,29 @@ mod tests {
     use super::*;
 
     fn file(version: i64, checksum: &str) -> FileFact {
-        FileFact { version: version.into(), checksum: checksum.to_owned(), path: format!("{version}_x.sql") }
+        FileFact {
+            version: version.into(),
+            checksum: checksum.to_owned(),
+            path: format!("{version}_x.sql"),
+            replaces: None,
+        }
+    }
+
+    #[test]
+    fn a_squashed_file_stands_in_for_what_is_done_and_for_nothing_half_done() {
+        let squash = FileFact { replaces: Some((1.into(), 3.into())), ..file(3, "s") };
+        let files = [squash.clone(), file(4, "d")];
+        let done = |last: i64| (1..=last).map(|n| entry(n, "x", State::Done)).collect::<Vec<_>>();
+        assert_eq!(compare(&files, &done(3), None, 0, &[]).unwrap().expand, [4.into()]);
+        assert_eq!(compare(&files, &[], None, 0, &[]).unwrap().expand, [3.into(), 4.into()]);
+        assert_eq!(compare(&files, &[entry(3, "s", State::Done)], None, 0, &[]).unwrap().expand, [4.into()]);
+        let half = compare(&files, &done(2), None, 0, &[]).unwrap_err();
+        assert!(matches!(half[..], [Conflict::HalfReplaced { .. }]));
+        let wrong = FileFact { version: 5.into(), ..squash };
+        assert!(matches!(
+            compare(&[wrong], &[], None, 0, &[]).unwrap_err()[..],
+            [Conflict::WrongRange { .. }]
+        ));
     }
 
     fn entry(version: i64, checksum: &str, state: State) -> EntryFact {

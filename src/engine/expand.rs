@@ -74,6 +74,7 @@ impl Engine {
                 version: file.version,
                 checksum: file.checksum.clone(),
                 path: file.source.path.to_string(),
+                replaces: file.options.replaces,
             })
             .collect();
         let known: Vec<EntryFact> = entries

@@ -94,7 +94,7 @@ fn keep(full: &serde_json::Value, touched: impl Fn(&str, &str, &str) -> bool) ->
 }
 
 /// What differs between the stored columns and the present ones.
-fn drift(stored: &serde_json::Value, now: &serde_json::Value) -> Vec<String> {
+pub(crate) fn drift(stored: &serde_json::Value, now: &serde_json::Value) -> Vec<String> {
     let mut details = Vec::new();
     for (table, columns) in stored.as_object().into_iter().flatten() {
         for (attnum, was) in columns.as_object().into_iter().flatten() {

@@ -3,9 +3,11 @@
 
 pub(crate) mod abort;
 pub(crate) mod backfill;
+pub(crate) mod baseline;
 pub(crate) mod batch;
 pub mod client;
 pub(crate) mod contract;
+pub(crate) mod doctor;
 pub(crate) mod expand;
 pub(crate) mod failure;
 pub(crate) mod fence;

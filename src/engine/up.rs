@@ -15,6 +15,14 @@ impl Engine {
         self.refuse_if_served(&mut session, "up").await?;
         let named: Vec<Version> = Vec::new();
         let mut done = Vec::new();
+        // One that was killed while it expanded comes before everything else.
+        if install::is_installed(&mut session, &self.ledger.schema).await? {
+            let entries = self.ledger.entries(&mut session).await?;
+            let half_way = entries.iter().find(|entry| entry.state == State::Expanding);
+            if let Some(entry) = half_way {
+                self.expand(&expand::Request { to: Some(entry.version), plan: None }).await?;
+            }
+        }
         self.finish_all(&mut done).await?;
         loop {
             let situation = self

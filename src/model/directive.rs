@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::model::problem::Problem;
 use crate::words::ident::Ident;
+use crate::words::version::Version;
 
 /// What a directive asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(crate) enum AsWritten {
 pub(crate) struct FileOptions {
     /// `serve expanded`: new code may serve before the backfill is through.
     pub(crate) serve_expanded: bool,
+    /// `replaces <from>-<to>`: the migrations that this one, whose version is the last of them, stands in for.
+    pub(crate) replaces: Option<(Version, Version)>,
     /// `soak <duration>`: how long the old shape stays sealed before it is dropped.
     pub(crate) soak: Option<Duration>,
 }
@@ -87,27 +90,42 @@ pub(crate) fn read(text: &str, span: Range<usize>) -> Option<Result<Read, Proble
             }
             _ => Err(wrong("allow <rule> because <reason>")),
         },
-        "serve" if rest == "expanded" => Ok(Read::ForFile(FileOptions { serve_expanded: true, soak: None })),
+        "serve" if rest == "expanded" => {
+            Ok(Read::ForFile(FileOptions { serve_expanded: true, ..FileOptions::default() }))
+        }
         "serve" => Err(wrong("serve expanded")),
         "soak" => match parse_duration(rest) {
-            Some(soak) => Ok(Read::ForFile(FileOptions { serve_expanded: false, soak: Some(soak) })),
+            Some(soak) => Ok(Read::ForFile(FileOptions { soak: Some(soak), ..FileOptions::default() })),
             None => Err(wrong("soak <duration>` with a duration such as `30m`, `24h` or `7d")),
         },
-        "up" | "batch" | "replaces" => Err(Problem::new(
+        "replaces" => match range(rest) {
+            Some(replaces) => {
+                Ok(Read::ForFile(FileOptions { replaces: Some(replaces), ..FileOptions::default() }))
+            }
+            None => Err(wrong("replaces <from>-<to>` with two versions, such as `1-60")),
+        },
+        "up" | "batch" => Err(Problem::new(
             "directive",
             span.clone(),
             format!("the directive `{word}` has no use in this version"),
             "this directive",
         )
-        .help("take it out; the directives that work here are: down, phase, allow, serve, soak")),
+        .help("take it out; the directives that work here are: down, phase, allow, serve, soak, replaces")),
         _ => Err(Problem::new(
             "directive",
             span.clone(),
             format!("unknown directive `{word}`"),
             "this directive",
         )
-        .help("the directives are: down, phase, allow, serve, soak")),
+        .help("the directives are: down, phase, allow, serve, soak, replaces")),
     })
+}
+
+/// Two versions with a dash between them, the smaller first.
+fn range(text: &str) -> Option<(Version, Version)> {
+    let (from, to) = text.split_once('-')?;
+    let (from, to): (Version, Version) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
+    (from <= to).then_some((from, to))
 }
 
 /// Reads a duration as people write it: digits and one of `ms`, `s`, `m`, `h`, `d`.

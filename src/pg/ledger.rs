@@ -434,6 +434,64 @@ impl Ledger {
         Ok(found.into_iter().map(|part| part.what).collect())
     }
 
+    pub(crate) async fn set_baseline(&self, session: &mut Session, version: Version) -> Done {
+        let _: bool = session.one(&query("set_baseline", &self.schema), &[version.number().into()]).await?;
+        Ok(())
+    }
+
+    /// Instances that are alive and older than a version, for people.
+    pub(crate) async fn instances_below(
+        &self,
+        session: &mut Session,
+        version: Version,
+    ) -> Result<Vec<String>, PgError> {
+        self.lines(session, &query("instances_below", &self.schema), &[version.number().into()]).await
+    }
+
+    /// Triggers and functions of migrations that are not in flight; `known` are the beginnings of the names of those that
+    /// are.
+    pub(crate) async fn orphans(
+        &self,
+        session: &mut Session,
+        known: &[String],
+    ) -> Result<Vec<String>, PgError> {
+        let schema = self.schema.as_str().into();
+        self.lines(session, &query("orphans", &self.schema), &[Param::Texts(known.to_vec()), schema]).await
+    }
+
+    pub(crate) async fn invalid_indexes(&self, session: &mut Session) -> Result<Vec<String>, PgError> {
+        self.lines(session, &query("invalid_indexes", &self.schema), &[]).await
+    }
+
+    /// Sync triggers that somebody disabled.
+    pub(crate) async fn sync_triggers_off(&self, session: &mut Session) -> Result<Vec<String>, PgError> {
+        self.lines(session, &query("sync_triggers_off", &self.schema), &[]).await
+    }
+
+    /// Transactions and prepared ones that are older than an hour.
+    pub(crate) async fn old_transactions(&self, session: &mut Session) -> Result<Vec<String>, PgError> {
+        self.lines(session, &query("old_transactions", &self.schema), &[]).await
+    }
+
+    /// Whether the role may see the transactions of other roles.
+    pub(crate) async fn sees_others(&self, session: &mut Session) -> Result<bool, PgError> {
+        session.one(&query("sees_others", &self.schema), &[]).await
+    }
+
+    async fn lines(
+        &self,
+        session: &mut Session,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<String>, PgError> {
+        #[derive(Deserialize)]
+        struct Line {
+            what: String,
+        }
+        let lines: Vec<Line> = session.rows(sql, params).await?;
+        Ok(lines.into_iter().map(|line| line.what).collect())
+    }
+
     pub(crate) async fn serving_instances(
         &self,
         session: &mut Session,

@@ -1,5 +1,6 @@
 //! Floor 3: `PostgreSQL`. Only the modules here name sqlx, and only [`session`] hands it text.
 
+pub(crate) mod adopt;
 pub(crate) mod catalog;
 pub(crate) mod error;
 pub(crate) mod install;

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on has failed, and says with what"
 )]
 
+mod adoption;
 mod architecture;
 mod bad_input;
 mod crash;

@@ -2,9 +2,11 @@
 
 mod abort;
 mod backfill;
+mod baseline;
 mod completions;
 mod contract;
 mod demo;
+mod doctor;
 mod expand;
 mod init;
 mod instances;
@@ -36,6 +38,8 @@ pub(crate) async fn dispatch(context: &Context, command: &Command) -> Outcome<Ex
         Command::Contract(args) => contract::run(context, args).await,
         Command::Reopen(args) => reopen::run(context, args).await,
         Command::Abort(args) => abort::run(context, args).await,
+        Command::Baseline(args) => baseline::run(context, args).await,
+        Command::Doctor => doctor::run(context).await,
         Command::Up => up::run(context).await,
         Command::Redo => redo::run(context).await,
         Command::Status(args) => status::run(context, args).await,

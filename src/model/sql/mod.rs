@@ -68,6 +68,7 @@ pub(crate) fn parse(text: &str) -> Result<(Vec<Statement>, FileOptions), Vec<Pro
                     Some(Ok(Read::ForFile(more))) => {
                         options.serve_expanded |= more.serve_expanded;
                         options.soak = more.soak.or(options.soak);
+                        options.replaces = more.replaces.or(options.replaces);
                     }
                 }
             }

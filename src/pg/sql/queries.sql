@@ -355,3 +355,58 @@ WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = to_regclass($1) AND a
       SELECT FROM pg_constraint AS own WHERE own.oid = d.objid AND own.conrelid = d.refobjid)))
   AND NOT (d.classid = 'pg_trigger'::regclass AND EXISTS (
       SELECT FROM pg_trigger AS t WHERE t.oid = d.objid AND (t.tgname LIKE ' pontoon%' OR t.tgname LIKE '~pontoon%')))
+
+-- name: set_baseline
+-- Purpose: everything up to a version counts as applied. $1 version.
+UPDATE pontoon.gate AS g SET baseline = $1, decided = g.decided + 1 RETURNING true AS value
+
+-- name: instances_below
+-- Purpose: live instances that are older than a version. $1 version.
+SELECT format('%s %s (schema %s)', i.app, i.instance, i.schema_version) AS what
+FROM pontoon.instance AS i
+WHERE i.deregistered_at IS NULL AND i.expires_at > clock_timestamp() AND i.schema_version < $1
+ORDER BY i.app, i.instance
+
+-- name: orphans
+-- Purpose: what belongs to no migration in flight. $1 text[] beginnings of the names that do, $2 the ledger's schema.
+SELECT o.what FROM (
+    SELECT format('trigger "%s" on %s', t.tgname, t.tgrelid::regclass) AS what, ltrim(t.tgname, ' ~') AS name
+    FROM pg_trigger AS t WHERE t.tgname LIKE ' pontoon\_%' OR t.tgname LIKE '~pontoon\_%'
+    UNION ALL
+    SELECT format('function %s', p.oid::regprocedure), 'pontoon_' || p.proname
+    FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname = $2::text AND p.proname ~ '^m[0-9]+_') AS o
+WHERE NOT EXISTS (SELECT FROM unnest($1::text[]) AS k (beginning) WHERE starts_with(o.name, 'pontoon_' || k.beginning))
+ORDER BY o.what
+
+-- name: invalid_indexes
+-- Purpose: indexes that a failed build left.
+SELECT format('%s of %s', i.indexrelid::regclass, i.indrelid::regclass) AS what
+FROM pg_index AS i WHERE NOT i.indisvalid
+  AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS b WHERE b.index_relid = i.indexrelid)
+  AND (SELECT c.relkind FROM pg_class AS c WHERE c.oid = i.indexrelid) = 'i'
+ORDER BY 1
+
+-- name: sync_triggers_off
+-- Purpose: sync triggers that do not fire always.
+SELECT format('trigger "%s" on %s does not always fire', t.tgname, t.tgrelid::regclass) AS what
+FROM pg_trigger AS t
+WHERE (t.tgname LIKE ' pontoon\_%' OR t.tgname LIKE '~pontoon\_%') AND t.tgenabled <> 'A'
+ORDER BY 1
+
+-- name: old_transactions
+-- Purpose: transactions that are older than an hour.
+SELECT o.what FROM (
+    SELECT format('backend %s (%s, %s) has been in a transaction for %s', a.pid, a.usename, a.application_name,
+                  date_trunc('second', clock_timestamp() - a.xact_start)) AS what, a.xact_start AS since
+    FROM pg_stat_activity AS a
+    WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
+    UNION ALL
+    SELECT format('transaction %L is prepared since %s', p.gid, date_trunc('second', p.prepared)), p.prepared
+    FROM pg_prepared_xacts AS p WHERE p.database = current_database()) AS o
+WHERE o.since < clock_timestamp() - interval '1 hour'
+ORDER BY o.since
+
+-- name: sees_others
+-- Purpose: whether the gate can see how old the transactions of other roles are.
+SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS value

@@ -1,0 +1,189 @@
+//! Databases with a past: histories of other tools, squashed files, drift, a long chain.
+
+use super::support::shape::{leftovers, shape};
+use super::support::{Database, Project, finish};
+
+const FILE: (&str, &str) = ("20260102030405_x.sql", "CREATE TABLE a (id int);");
+
+#[tokio::test]
+async fn the_history_of_another_tool_becomes_the_baseline() {
+    for (setup, says) in [
+        (
+            "CREATE TABLE flyway_schema_history (installed_rank int, version text, success boolean); INSERT INTO flyway_schema_history VALUES (1, '9', true), (2, '12', true);",
+            "the baseline is 0012, from public.flyway_schema_history",
+        ),
+        (
+            "CREATE TABLE schema_migrations (version varchar PRIMARY KEY); INSERT INTO schema_migrations VALUES ('20250102030405');",
+            "20250102030405, from public.schema_migrations",
+        ),
+        (
+            "CREATE TABLE _sqlx_migrations (version bigint, success boolean, checksum bytea); INSERT INTO _sqlx_migrations VALUES (3, true, '');",
+            "0003, from public._sqlx_migrations",
+        ),
+        (
+            "CREATE TABLE schema_migrations (version bigint, dirty boolean); INSERT INTO schema_migrations VALUES (4, false);",
+            "0004, from public.schema_migrations",
+        ),
+        (
+            "CREATE TABLE knex_migrations (name text, migration_time timestamptz); INSERT INTO knex_migrations VALUES ('20240102030405_users.js', now());",
+            "20240102030405, from public.knex_migrations",
+        ),
+    ] {
+        let project = Project::new(setup, &[FILE]).await;
+        project.migrate(&["baseline"]).await.expect(0).says(says);
+        project.migrate(&["baseline"]).await.expect(0).says("already");
+        project.migrate(&["expand"]).await.expect(0).says("20260102030405 is");
+    }
+    let dirty = "CREATE TABLE schema_migrations (version bigint, dirty boolean); INSERT INTO schema_migrations VALUES (4, true);";
+    Project::new(dirty, &[]).await.migrate(&["baseline"]).await.expect(4).says("failed half way");
+    let odd = "CREATE TABLE flyway_schema_history (installed_rank int, version text, success boolean); INSERT INTO flyway_schema_history VALUES (1, '1.2', true);";
+    Project::new(odd, &[]).await.migrate(&["baseline"]).await.expect(2).says("names no numbered migration");
+    Project::new("", &[]).await.migrate(&["baseline"]).await.expect(2).says("migrate baseline VERSION");
+}
+
+#[tokio::test]
+async fn files_up_to_the_baseline_are_applied_and_older_instances_are_not_let_in() {
+    let files = [
+        ("0001_a.sql", "CREATE TABLE a (id int);"),
+        ("0005_b.sql", "CREATE TABLE b (id int);"),
+        ("0006_c.sql", "CREATE TABLE c (id int);"),
+    ];
+    let project = Project::new("CREATE TABLE a (id int); CREATE TABLE b (id int);", &files).await;
+    project.migrate(&["baseline", "5"]).await.expect(0).says("0005");
+    project.migrate(&["expand"]).await.expect(0).says("0006 is");
+    project.migrate(&["baseline", "4"]).await.expect(4).says("never goes back");
+    project.migrate(&["baseline", "6"]).await.expect(4).says("migration 0006 is ready");
+    let mut connection = project.database.connect().await;
+    let refused =
+        super::support::try_run(&mut connection, "SELECT pontoon.register('web', 'old', '4')").await;
+    assert!(refused.is_err_and(|error| error.to_string().contains('5')));
+    project.register("web-1", "6").await;
+    project.migrate(&["contract"]).await.expect(0);
+    project.register("slow", "5").await;
+    project
+        .migrate(&["baseline", "6"])
+        .await
+        .expect(4)
+        .says("instances older than 0006 are alive")
+        .says("web slow");
+}
+
+#[tokio::test]
+async fn a_squashed_file_is_new_where_nothing_is_and_applied_where_all_is() {
+    let old = [
+        ("0001_a.sql", "CREATE TABLE a (id int);"),
+        ("0002_b.sql", "ALTER TABLE a ADD COLUMN b int;"),
+        ("0003_c.sql", "CREATE INDEX ON a (b);"),
+    ];
+    let squash = "-- migrate: replaces 1-3\nCREATE TABLE a (id int, b int);\nCREATE INDEX ON a (b);";
+    let next = ("0004_d.sql", "ALTER TABLE a ADD COLUMN d int;");
+    let project = Project::new("", &old).await;
+    project.migrate(&["up"]).await.expect(0);
+    for (name, _) in old {
+        std::fs::remove_file(project.path("migrations").join(name)).unwrap();
+    }
+    project.write("0003_squash.sql", squash);
+    project.write(next.0, next.1);
+    project.migrate(&["up"]).await.expect(0);
+    let fresh = Project::new("", &[("0003_squash.sql", squash), next]).await;
+    fresh.migrate(&["up"]).await.expect(0);
+    let (mut one, mut other) = (project.database.connect().await, fresh.database.connect().await);
+    assert_eq!(shape(&mut one).await, shape(&mut other).await);
+    // Half of what it stands in for is not enough.
+    let half = Project::new("", &old[..2]).await;
+    half.migrate(&["up"]).await.expect(0);
+    std::fs::remove_file(half.path("migrations/0002_b.sql")).unwrap();
+    half.write("0003_squash.sql", squash);
+    half.migrate(&["expand"]).await.expect(4).says("migration 0002 is as far as it went");
+}
+
+#[tokio::test]
+async fn doctor_names_what_changed_behind_the_back_of_the_ledger() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, name text NOT NULL); INSERT INTO t VALUES (1, 'a b');";
+    let file = "ALTER TABLE t ADD COLUMN first text; UPDATE t SET first = split_part(name, ' ', 1);
+        -- migrate: down name = first\nALTER TABLE t DROP COLUMN name;";
+    let project = Project::new(setup, &[("0001_x.sql", file)]).await;
+    project.migrate(&["doctor"]).await.expect(4).says("not installed");
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["doctor"]).await.expect(0).says("nothing is wrong");
+    project.database.run("ALTER TABLE t RENAME COLUMN first TO given").await;
+    project
+        .migrate(&["doctor"])
+        .await
+        .expect(4)
+        .says("migration 0001: public.t: column `first text` is now `given text`");
+    project
+        .database
+        .run("ALTER TABLE t RENAME COLUMN given TO first; ALTER TABLE t DISABLE TRIGGER ALL")
+        .await;
+    project.migrate(&["doctor"]).await.expect(4).says("does not always fire");
+    project.migrate(&["doctor", "--json"]).await.expect(4).says("\"findings\"");
+    let again = "SELECT string_agg(format('ALTER TABLE t ENABLE ALWAYS TRIGGER %I', tgname), '; ') FROM pg_trigger WHERE tgrelid = 't'::regclass";
+    project.database.run(&project.database.text(again).await).await;
+    project.migrate(&["backfill"]).await.expect(0);
+    project.migrate(&["doctor"]).await.expect(0);
+    project.migrate(&["abort", "1"]).await.expect(0);
+    project.database.run("CREATE FUNCTION pontoon.m9_1_up() RETURNS int LANGUAGE sql AS 'SELECT 1'").await;
+    project.migrate(&["doctor"]).await.expect(4).says("function pontoon.m9_1_up()");
+}
+
+/// Sixty pending migrations over a schema of 150 tables, as `up` runs them, killed on the way, and as a deployment does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chain_of_sixty_over_a_hundred_and_fifty_tables_ends_as_the_plain_sql_does() {
+    let setup: String = (0..150)
+        .map(|n| {
+            let parent = if n > 0 { format!(", parent int REFERENCES t{}", n - 1) } else { String::new() };
+            format!(
+                "CREATE TABLE t{n} (id int GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, name text NOT NULL, qty int NOT NULL DEFAULT 1{parent});
+                 CREATE INDEX t{n}_name ON t{n} (name); INSERT INTO t{n} (name) SELECT 'F' || i || ' L' || i FROM generate_series(1, 20) AS i;\n"
+            )
+        })
+        .collect();
+    let files: Vec<(String, String)> = (0..60)
+        .map(|n| {
+            let (t, u) = (n * 2, n * 2 + 1);
+            let sql = match n % 10 {
+                0 => format!("ALTER TABLE t{t} ADD COLUMN first text; UPDATE t{t} SET first = split_part(name, ' ', 1);\n-- migrate: down name = first || ' ' || first\nALTER TABLE t{t} DROP COLUMN name;"),
+                1 => format!("ALTER TABLE t{t} RENAME COLUMN name TO title; CREATE INDEX ON t{u} (qty);"),
+                2 => format!("CREATE TABLE n{n} (id int PRIMARY KEY, t int REFERENCES t{t}); INSERT INTO n{n} VALUES (1, 1); CREATE VIEW v{n} AS SELECT id FROM n{n};"),
+                3 => format!("ALTER TABLE t{t} ALTER COLUMN qty TYPE bigint; ALTER TABLE t{u} ADD CHECK (qty > 0);"),
+                4 => format!("UPDATE t{t} SET qty = qty + 1 WHERE id % 2 = 0; DELETE FROM t149 WHERE id = {n};"),
+                5 => format!("ALTER TABLE t{t} ADD COLUMN token text NOT NULL DEFAULT 'x' CHECK (token <> ''), ADD UNIQUE (name, id);"),
+                6 => format!("ALTER TABLE t{t} RENAME TO r{n};"),
+                7 => format!("DROP VIEW v{}; ALTER TABLE t{t} ALTER COLUMN qty DROP NOT NULL;", n - 5),
+                8 => format!("CREATE TYPE mood{n} AS ENUM ('a'); ALTER TABLE t{t} ADD COLUMN mood mood{n}; DROP INDEX t{u}_name;"),
+                _ => format!("INSERT INTO t149 (id, name) SELECT id + 1000 * {n}, name FROM t{u}; ALTER TABLE t{u} ALTER COLUMN name SET DEFAULT '';"),
+            };
+            (format!("{:04}_x.sql", n + 1), sql)
+        })
+        .collect();
+    let named: Vec<(&str, &str)> = files.iter().map(|(name, sql)| (name.as_str(), sql.as_str())).collect();
+    let plain = Database::new().await;
+    plain.run(&setup).await;
+    for (_, sql) in &files {
+        plain.run(sql).await;
+    }
+    let wanted = shape(&mut plain.connect().await).await;
+    let rows = "SELECT count(*) || ' ' || sum(qty) FROM t149";
+    // Nobody serves from it: one command, killed five times.
+    let project = Project::new(&setup, &named).await;
+    for fault in [
+        "expand.stored@7",
+        "step.before_commit@90",
+        "backfill.updated@9",
+        "contract.dropping@4",
+        "step.after_commit@40",
+    ] {
+        let mut command = project.command(&["up"]);
+        command.env("PONTOON_FAULT", fault);
+        let ran = finish(command).await;
+        assert_eq!(ran.code, None, "{fault} was not met\n{}{}", ran.stdout, ran.stderr);
+    }
+    project.migrate(&["up"]).await.expect(0);
+    let mut connection = project.database.connect().await;
+    assert_eq!(shape(&mut connection).await, wanted, "up");
+    assert_eq!(project.database.text(rows).await, plain.text(rows).await);
+    assert_eq!(leftovers(&mut connection).await, "");
+    project.migrate(&["status", "--exit-code"]).await.expect(0);
+    project.migrate(&["doctor"]).await.expect(0);
+}
