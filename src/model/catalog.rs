@@ -195,6 +195,8 @@ pub(crate) struct Column {
     pub(crate) sequence: Option<QualifiedName>,
     /// How that sequence counts, as CREATE SEQUENCE takes it, without its type's own bounds.
     pub(crate) sequence_options: Option<String>,
+    /// What an identity's sequence needs to be as it was once it is made again: grants, a comment.
+    pub(crate) sequence_also: Vec<String>,
     pub(crate) comment: Option<String>,
     /// The statistics target; none or negative for the default.
     pub(crate) statistics: Option<i64>,

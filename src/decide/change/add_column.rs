@@ -130,6 +130,7 @@ impl Column {
             identity_kind: String::new(),
             sequence: None,
             sequence_options: None,
+            sequence_also: Vec::new(),
             comment: None,
             statistics: None,
             storage: None,

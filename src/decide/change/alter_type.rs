@@ -246,14 +246,6 @@ fn retype(
         column.as_str()
     ));
     refuse_what_cannot_be_swapped(draft, span, table, column)?;
-    let known = draft.catalog.table(table).and_then(|known| known.column(column));
-    if known.is_some_and(|known| known.identity) {
-        draft.warnings.push(format!(
-            "the sequence of {}.{} is made again: grants and a comment on it are not taken along",
-            table.plain(),
-            column.as_str()
-        ));
-    }
     draft.table(table).retyped.push(retyped);
     // Tables whose foreign keys are made anew take part, though nothing of them changes.
     let points_here =

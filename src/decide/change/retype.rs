@@ -276,7 +276,7 @@ impl Parts {
         let Some(sequence) = &old.sequence else { return };
         let (name, hidden) = (&old.name, names.hidden(&old.name));
         let [free, set, done] = swap_not_null(draft, names, old);
-        let there = [
+        let mut there = vec![
             format!("ALTER SEQUENCE {sequence} AS {}", retyped.conversion.type_sql),
             names.alter(&format!("ALTER COLUMN {hidden} DROP IDENTITY")),
             free,
@@ -284,7 +284,7 @@ impl Parts {
             done,
             identity(names, old, name, sequence),
         ];
-        let back = [
+        let mut back = vec![
             names.alter(&format!("ALTER COLUMN {name} DROP IDENTITY")),
             names.alter(&format!("ALTER COLUMN {name} DROP NOT NULL")),
             back_not_valid(names, old),
@@ -294,6 +294,8 @@ impl Parts {
                 literal(&sequence.to_string())
             )),
         ];
+        there.extend(old.sequence_also.clone());
+        back.extend(old.sequence_also.clone());
         let forward = keeping_count(sequence, &there, &retyped.conversion.type_sql);
         self.push(forward, keeping_count(sequence, &back, &old.type_sql));
     }
@@ -437,15 +439,13 @@ fn back_to_not_null(names: &Names<'_>, old: &Column) -> [Step; 2] {
         names.alter(&format!("DROP CONSTRAINT {check}")),
     ];
     if let Some(sequence) = old.sequence.as_ref().filter(|_| old.identity) {
-        undo.push(keeping_count(
-            sequence,
-            &[
-                names.alter(&format!("ALTER COLUMN {name} DROP DEFAULT")),
-                format!("DROP SEQUENCE {sequence}"),
-                identity(names, old, name, sequence),
-            ],
-            &old.type_sql,
-        ));
+        let mut again = vec![
+            names.alter(&format!("ALTER COLUMN {name} DROP DEFAULT")),
+            format!("DROP SEQUENCE {sequence}"),
+            identity(names, old, name, sequence),
+        ];
+        again.extend(old.sequence_also.clone());
+        undo.push(keeping_count(sequence, &again, &old.type_sql));
     }
     let place = format!("{}.{}", names.table.plain(), name.as_str());
     let not_null = undo_only(

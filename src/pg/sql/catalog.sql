@@ -133,7 +133,8 @@ SELECT
             'owner', quote_ident(pg_get_userbyid(c.relowner)),
             'grants', coalesce((
                 SELECT jsonb_agg(jsonb_build_array(x.privilege_type,
-                    CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END))
+                    CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END
+                    || CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END))
                 FROM aclexplode(c.relacl) AS x WHERE x.grantee <> c.relowner), '[]'),
             'row_security', c.relrowsecurity,
             'row_security_forced', c.relforcerowsecurity,
@@ -168,6 +169,21 @@ SELECT
                         FROM pg_depend AS sd JOIN pg_sequence AS q ON q.seqrelid = sd.objid
                         WHERE sd.classid = 'pg_class'::regclass AND sd.refclassid = 'pg_class'::regclass
                           AND sd.refobjid = c.oid AND sd.refobjsubid = a.attnum AND sd.deptype IN ('a', 'i') LIMIT 1),
+                    'sequence_also', coalesce((
+                        SELECT jsonb_agg(also.sql) FROM (
+                            SELECT format('COMMENT ON SEQUENCE %I.%I IS %L', sn.nspname, sc.relname, obj_description(sc.oid, 'pg_class')) AS sql
+                            FROM pg_depend AS sd JOIN pg_class AS sc ON sc.oid = sd.objid AND sc.relkind = 'S'
+                            JOIN pg_namespace AS sn ON sn.oid = sc.relnamespace
+                            WHERE sd.classid = 'pg_class'::regclass AND sd.refclassid = 'pg_class'::regclass AND sd.refobjid = c.oid
+                              AND sd.refobjsubid = a.attnum AND sd.deptype = 'i' AND obj_description(sc.oid, 'pg_class') IS NOT NULL
+                            UNION ALL
+                            SELECT format('GRANT %s ON SEQUENCE %I.%I TO %s%s', x.privilege_type, sn.nspname, sc.relname,
+                                          CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END,
+                                          CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' END)
+                            FROM pg_depend AS sd JOIN pg_class AS sc ON sc.oid = sd.objid AND sc.relkind = 'S'
+                            JOIN pg_namespace AS sn ON sn.oid = sc.relnamespace, aclexplode(sc.relacl) AS x
+                            WHERE sd.classid = 'pg_class'::regclass AND sd.refclassid = 'pg_class'::regclass AND sd.refobjid = c.oid
+                              AND sd.refobjsubid = a.attnum AND sd.deptype = 'i' AND x.grantee <> sc.relowner) AS also), '[]'),
                     'comment', col_description(c.oid, a.attnum),
                     'statistics', a.attstattarget,
                     'storage', CASE WHEN a.attstorage <> (SELECT ty.typstorage FROM pg_type AS ty WHERE ty.oid = a.atttypid)
@@ -176,7 +192,8 @@ SELECT
                     'options', coalesce(to_jsonb(a.attoptions), '[]'),
                     'grants', coalesce((
                         SELECT jsonb_agg(jsonb_build_array(x.privilege_type,
-                            CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END))
+                            CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END
+                            || CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END))
                         FROM aclexplode(a.attacl) AS x), '[]')) ORDER BY a.attnum)
                 FROM pg_attribute AS a LEFT JOIN pg_attrdef AS ad ON (ad.adrelid, ad.adnum) = (a.attrelid, a.attnum)
                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]'),

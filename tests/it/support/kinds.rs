@@ -107,6 +107,7 @@ INSERT INTO users (id, boss, name) SELECT i, CASE WHEN i > 1 THEN 1 END, 'F' || 
 INSERT INTO orders (id, user_id, cents) SELECT i, i, i FROM generate_series(1, 3000) AS i;
 INSERT INTO lines SELECT i, i, 'x' FROM generate_series(1, 3000) AS i;
 INSERT INTO visits SELECT i FROM generate_series(1, 100) AS i;
+GRANT USAGE ON SEQUENCE users_id_seq TO PUBLIC; COMMENT ON SEQUENCE users_id_seq IS 'numbers of people';
 SELECT setval('users_id_seq', 5000000), setval('orders_id_seq', 3000);";
 
 const KEYED: Code = Code {
