@@ -7,8 +7,9 @@ use crate::engine::Engine;
 use crate::engine::failure::Outcome;
 use crate::model::migration::read_folder;
 use crate::pg::install;
+use crate::pg::jobs::Progress;
 use crate::pg::lease::{self, Holder};
-use crate::pg::ledger::{Entry, Progress};
+use crate::pg::ledger::Entry;
 use crate::pg::registry::{self, Instance};
 use crate::words::version::Version;
 

@@ -73,6 +73,11 @@ impl Runner<'_> {
         steps.extend(sealed());
         steps.extend(drop.filter_map(|step| Some((step, short(step)?))));
         let Some(stumble) = self.rehearse(plan, &steps).await? else { return Ok(()) };
+        // What a step of expand needs may be an index that is built concurrently: no rehearsal then.
+        let is_ahead = plan.expand.iter().any(|step| step.id == stumble.step.id);
+        if is_ahead && plan.expand.iter().any(|step| short(step).is_none()) {
+            return Ok(());
+        }
         let says = format!("{} would fail: {}", stumble.step.title, stumble.error);
         match file.statements.iter().find(|statement| statement.text == stumble.sql) {
             Some(statement) => {

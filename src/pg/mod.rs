@@ -2,8 +2,10 @@
 
 pub(crate) mod adopt;
 pub(crate) mod catalog;
+pub(crate) mod checkup;
 pub(crate) mod error;
 pub(crate) mod install;
+pub(crate) mod jobs;
 pub(crate) mod lease;
 pub(crate) mod ledger;
 pub mod local_server;

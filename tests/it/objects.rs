@@ -216,3 +216,30 @@ async fn what_is_replaced_together_is_replaced_in_one_step() {
     project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
     assert_eq!(project.database.text("SELECT count(*)::text FROM pg_policy WHERE polname = 'p'").await, "2");
 }
+
+/// Files as teams write them are not refused.
+#[tokio::test]
+async fn ordinary_files_about_objects_go_through() {
+    for file in [
+        "CREATE OR REPLACE FUNCTION f(who text) RETURNS text LANGUAGE sql STABLE AS 'SELECT who || who';
+         COMMENT ON FUNCTION f(text) IS 'twice'; GRANT EXECUTE ON FUNCTION f(text) TO PUBLIC;",
+        "CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+         CREATE TRIGGER stamp BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION stamp();",
+        "CREATE FUNCTION locked() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+         REVOKE ALL ON FUNCTION locked() FROM PUBLIC; GRANT EXECUTE ON FUNCTION locked() TO CURRENT_USER;",
+        "CREATE INDEX by_both ON t (id, name); ALTER TABLE t CLUSTER ON by_both; DROP VIEW w;",
+        "ALTER TABLE u ENABLE ROW LEVEL SECURITY; CREATE POLICY mine ON u USING (t_id > 0);",
+        "CREATE TYPE size AS ENUM ('s'); ALTER TABLE t ADD COLUMN size size; CREATE VIEW sizes AS SELECT size FROM t; COMMENT ON VIEW sizes IS 'x';",
+        "DROP VIEW w; CREATE VIEW w AS SELECT id FROM v; COMMENT ON COLUMN w.id IS 'key'; CREATE INDEX ON u (t_id); ALTER TABLE u ADD COLUMN x int;",
+        "DROP VIEW w; DROP VIEW v; DROP FUNCTION f(int); ALTER TABLE t ALTER COLUMN id TYPE bigint;
+         CREATE VIEW v AS SELECT id, name FROM t; CREATE VIEW w AS SELECT * FROM v;
+         CREATE FUNCTION f(who int) RETURNS text LANGUAGE sql STABLE BEGIN ATOMIC SELECT name FROM t WHERE id = who; END;",
+    ] {
+        let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
+        project.migrate(&["up"]).await.expect(0);
+        let plain = Project::new(SETUP, &[]).await;
+        plain.database.run(file.replace("ALTER COLUMN id TYPE bigint;", "ALTER COLUMN id TYPE bigint; ALTER TABLE u ALTER COLUMN t_id TYPE bigint;").as_str()).await;
+        let (mut one, mut other) = (project.database.connect().await, plain.database.connect().await);
+        assert_eq!(shape(&mut one).await, shape(&mut other).await, "{file}");
+    }
+}

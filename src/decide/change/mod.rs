@@ -34,6 +34,7 @@ pub(crate) mod repair;
 pub(crate) mod retype;
 pub(crate) mod revoke;
 pub(crate) mod row_security;
+pub(crate) mod sequence;
 pub(crate) mod set_default;
 pub(crate) mod set_not_null;
 pub(crate) mod setting;

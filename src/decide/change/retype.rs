@@ -10,6 +10,7 @@ use crate::decide::change::constraint::lock;
 use crate::decide::change::create_index::concurrent;
 use crate::decide::change::hand_over::{HandedOver, handed_over};
 use crate::decide::change::mapping::{hidden_name, new_name};
+use crate::decide::change::sequence::{counts, identity, keeping_count, options};
 use crate::decide::change::set_not_null::{check_name, prove};
 use crate::decide::draft::{
     Draft, Retyped, TableDraft, has_constraint, has_unproved, table_step, undo_only, validate,
@@ -282,7 +283,7 @@ impl Parts {
             free,
             set,
             done,
-            identity(names, old, name, sequence),
+            identity(names.table, old, name, sequence),
         ];
         let mut back = vec![
             names.alter(&format!("ALTER COLUMN {name} DROP IDENTITY")),
@@ -375,39 +376,6 @@ fn parts_of(known: &Table, column: &Ident, before: &Catalog) -> BTreeSet<String>
     own.chain(pointing).collect()
 }
 
-/// Whether a sequence can count in the type.
-fn counts(type_sql: &str) -> bool {
-    ["smallint", "integer", "bigint"].contains(&type_sql)
-}
-
-fn options(old: &Column) -> &str {
-    old.sequence_options.as_deref().unwrap_or_default()
-}
-
-fn identity(names: &Names<'_>, old: &Column, column: &Ident, sequence: &QualifiedName) -> String {
-    let when = if old.identity_kind == "a" { "ALWAYS" } else { "BY DEFAULT" };
-    names.alter(&format!(
-        "ALTER COLUMN {column} ADD GENERATED {when} AS IDENTITY (SEQUENCE NAME {sequence} {})",
-        options(old)
-    ))
-}
-
-/// Statements that drop a sequence and make it again, which then goes on where it stood.
-fn keeping_count(sequence: &QualifiedName, statements: &[String], type_sql: &str) -> String {
-    let last: i64 = match type_sql {
-        "smallint" => i16::MAX.into(),
-        "integer" => i32::MAX.into(),
-        _ => i64::MAX,
-    };
-    let body: String = statements.iter().map(|statement| format!("  {statement};\n")).collect();
-    format!(
-        "DO $pontoon$\nDECLARE\n  stood bigint;\n  called boolean;\nBEGIN\n  \
-         SELECT s.last_value, s.is_called INTO stood, called FROM {sequence} AS s;\n{body}  \
-         PERFORM setval({}, least(stood, {last}), called);\nEND\n$pontoon$",
-        literal(&sequence.to_string())
-    )
-}
-
 /// NOT NULL goes over from the old column, whose values `down` may fail to make, to the new one, which a check has proved.
 /// In this order, because a server that names NOT NULL gives the name to one column only; and in statements of their own,
 /// because in one the check would go first and SET NOT NULL would have to scan.
@@ -442,7 +410,7 @@ fn back_to_not_null(names: &Names<'_>, old: &Column) -> [Step; 2] {
         let mut again = vec![
             names.alter(&format!("ALTER COLUMN {name} DROP DEFAULT")),
             format!("DROP SEQUENCE {sequence}"),
-            identity(names, old, name, sequence),
+            identity(names.table, old, name, sequence),
         ];
         again.extend(old.sequence_also.clone());
         undo.push(keeping_count(sequence, &again, &old.type_sql));

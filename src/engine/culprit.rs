@@ -1,0 +1,124 @@
+//! Which row a batch of one page or one number fails at.
+
+use crate::decide::plan::{Job, Once, Plan, Work};
+use crate::engine::Engine;
+use crate::engine::batch::{batch_begin, convert_rows, range};
+use crate::engine::failure::Failure;
+use crate::pg::error::PgError;
+use crate::pg::session::Session;
+use crate::words::ident::literal;
+
+impl Engine {
+    /// A batch of one page or row fails: find the row, and say which.
+    pub(super) async fn name_the_row(
+        &self,
+        session: &mut Session,
+        plan: &Plan,
+        job: &Job,
+        error: PgError,
+    ) -> Failure {
+        let version = plan.version;
+        let found = match &job.work {
+            Work::Convert(_) => self.find_the_row(session, plan, job).await.ok().flatten(),
+            Work::Once(once) => {
+                let key = self.next_listed(session, plan, job, once).await.ok().flatten();
+                key.map(|key| (key, None))
+            }
+        };
+        let Some((key, of_row)) = found else {
+            let failure = Failure::from(error);
+            let message = format!("backfill of {}: {}", job.table.plain(), failure.message);
+            return Failure { message, ..failure };
+        };
+        let done = if job.convert().is_some() { "converted" } else { "changed" };
+        let error = of_row.unwrap_or(error);
+        Failure::failed(format!("a row of {} cannot be {done}: {error}", job.table.plain()))
+            .details(vec![format!("row with {key}")])
+            .next(format!(
+                "correct that row and run `migrate backfill {version}` again, or `migrate abort {version}`"
+            ))
+    }
+
+    /// The key of the row that a data job comes to next.
+    async fn next_listed(
+        &self,
+        session: &mut Session,
+        plan: &Plan,
+        job: &Job,
+        once: &Once,
+    ) -> Result<Option<String>, PgError> {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            key: String,
+        }
+        session.execute(&batch_begin(job, &plan.search_path)).await?;
+        let key = async {
+            let Some(chunk) = self.ledger.chunk_claim(session, plan.version, &job.id).await? else {
+                return Ok(None);
+            };
+            let named: Vec<String> = once
+                .key
+                .iter()
+                .enumerate()
+                .map(|(at, column)| format!("{} || ' = ' || _pontoon_k{at}", literal(column.as_str())))
+                .collect();
+            let sql = format!(
+                "SELECT concat_ws(', ', {}) AS key FROM {} WHERE _pontoon_n = {}",
+                named.join(", "),
+                once.list,
+                chunk.next_page
+            );
+            Ok(session.optional::<Row>(&sql, &[]).await?.map(|row| row.key))
+        }
+        .await;
+        session.rollback().await;
+        key
+    }
+
+    async fn find_the_row(
+        &self,
+        session: &mut Session,
+        plan: &Plan,
+        job: &Job,
+    ) -> Result<Option<(String, Option<PgError>)>, PgError> {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            place: String,
+            key: String,
+        }
+        let Some(convert) = job.convert() else { return Ok(None) };
+        let key = self.ledger.row_key(session, &job.table).await?;
+        session.execute(&batch_begin(job, &plan.search_path)).await?;
+        let found = async {
+            let Some(chunk) = self.ledger.chunk_claim(session, plan.version, &job.id).await? else {
+                return Ok(None);
+            };
+            let range = range(chunk.next_page, chunk.next_page + 1);
+            let rows: Vec<Row> = session
+                .rows(
+                    &format!(
+                        "SELECT ctid::text AS place, {key} AS key FROM ONLY {} WHERE {range}",
+                        job.table
+                    ),
+                    &[],
+                )
+                .await?;
+            for Row { place, key } in rows {
+                session.execute("SAVEPOINT row").await?;
+                let one = convert_rows(&job.table, convert, &format!("ctid = {}::tid", literal(&place)));
+                if let Err(error) = session.execute(&one).await {
+                    return if error.is_data() || error.code().is_some() {
+                        Ok(Some((key, Some(error))))
+                    } else {
+                        Err(error)
+                    };
+                }
+                session.execute("RELEASE SAVEPOINT row").await?;
+            }
+            Ok(None)
+        }
+        .await;
+        session.rollback().await;
+        found
+    }
+}
