@@ -147,3 +147,23 @@ async fn the_page_of_changes_is_what_the_planner_says() {
     let written = std::fs::read_to_string(PAGE).unwrap_or_default();
     assert!(written == page, "docs/changes.md is out of date: run this test with PONTOON_WRITE_DOCS=1");
 }
+
+#[test]
+fn every_symptom_names_tests_that_are_there() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/symptoms.md")).unwrap();
+    let mut tests = String::new();
+    for folder in ["tests/it", "tests/it/property"] {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        for entry in std::fs::read_dir(folder).unwrap() {
+            tests += &std::fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
+        }
+    }
+    let rows = page.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
+    let mut named = 0;
+    for name in rows.flat_map(|row| row.split('`').skip(1).step_by(2).collect::<Vec<_>>()) {
+        let there = tests.contains(&format!("fn {name}(")) || tests.contains(&format!("!({name}, "));
+        assert!(there, "there is no test `{name}`");
+        named += 1;
+    }
+    assert!(named > 30, "only {named} tests are named");
+}
