@@ -141,3 +141,21 @@ async fn abort_forgets_the_list_and_says_what_stays() {
     let left = "SELECT count(*)::text FROM pg_class WHERE relname LIKE 'list%' AND relnamespace = 'pontoon'::regnamespace";
     assert_eq!(project.database.text(left).await, "0");
 }
+
+/// An UPDATE that asks other rows how to come within a rule is done once; what old code does meanwhile is listed.
+#[tokio::test]
+async fn orphans_are_mended_once_and_those_that_come_later_are_listed() {
+    let setup = "CREATE TABLE teams (id int PRIMARY KEY); INSERT INTO teams VALUES (1), (2);
+        CREATE TABLE people (id int PRIMARY KEY, team int); INSERT INTO people SELECT i, i % 5 FROM generate_series(1, 500) AS i;";
+    let file = "UPDATE people SET team = NULL WHERE team NOT IN (SELECT id FROM teams);
+        ALTER TABLE people ADD FOREIGN KEY (team) REFERENCES teams;";
+    let project = Project::new(setup, &[("0001_x.sql", file)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    assert_eq!(project.database.text("SELECT count(*)::text FROM people WHERE team IS NULL").await, "300");
+    project.database.run("INSERT INTO people VALUES (501, 9)").await;
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(1).says("row with id = 501");
+    project.database.run("UPDATE people SET team = 1 WHERE id = 501").await;
+    project.migrate(&["contract"]).await.expect(0).says("0001 is done");
+}

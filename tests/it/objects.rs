@@ -145,7 +145,6 @@ async fn files_that_would_end_half_way_or_wrong_are_refused_before_anything_runs
         "ALTER VIEW w RENAME TO x; CREATE OR REPLACE VIEW w AS SELECT id, name FROM v;",
         "ALTER VIEW w RENAME TO x; GRANT SELECT ON x TO PUBLIC;",
         "ALTER TABLE t RENAME COLUMN name TO title; CREATE OR REPLACE VIEW v AS SELECT id, title AS name FROM t;",
-        "ALTER TABLE t RENAME COLUMN name TO title; DROP POLICY p ON t; CREATE POLICY p ON t USING (title <> '');",
         "CREATE VIEW x AS SELECT * FROM w; DROP VIEW w;",
         "CREATE TABLE n (m mood); ALTER TABLE t DROP COLUMN mood; DROP TYPE mood;",
         "DROP VIEW w; CREATE VIEW w AS SELECT name FROM t; ALTER TABLE t DROP COLUMN gen; DROP VIEW v; DROP FUNCTION f(int); DROP POLICY p ON t; ALTER TABLE t DROP COLUMN name;",
@@ -215,6 +214,32 @@ async fn what_is_replaced_together_is_replaced_in_one_step() {
     assert_eq!(shape(&mut connection).await, before);
     project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
     assert_eq!(project.database.text("SELECT count(*)::text FROM pg_policy WHERE polname = 'p'").await, "2");
+}
+
+/// A policy and a trigger on a column that changes its name or type change with it, in the transaction of its table.
+#[tokio::test]
+async fn policies_and_triggers_change_with_their_column() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, qty int NOT NULL, name text NOT NULL DEFAULT ''); INSERT INTO t SELECT i, i FROM generate_series(1, 50) AS i;
+        ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (qty > 0); CREATE POLICY named ON t USING (name <> 'x');
+        CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+        CREATE TRIGGER s BEFORE UPDATE OF qty ON t FOR EACH ROW WHEN (NEW.qty > 5) EXECUTE FUNCTION stamp();";
+    let file = "DROP POLICY p ON t; DROP TRIGGER s ON t; DROP POLICY named ON t;
+        ALTER TABLE t ALTER COLUMN qty TYPE bigint; ALTER TABLE t RENAME COLUMN name TO title;
+        CREATE POLICY p ON t USING (qty > 1); CREATE POLICY named ON t USING (title <> 'x');
+        CREATE TRIGGER s BEFORE UPDATE OF qty ON t FOR EACH ROW WHEN (NEW.qty > 6) EXECUTE FUNCTION stamp();";
+    let project = Project::new(setup, &[("0001_x.sql", file)]).await;
+    let mut connection = project.database.connect().await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    let open = shape(&mut connection).await;
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    assert_eq!(shape(&mut connection).await, open);
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+    let plain = Project::new(setup, &[]).await;
+    plain.database.run(file).await;
+    assert_eq!(shape(&mut connection).await, shape(&mut plain.database.connect().await).await);
 }
 
 /// Files as teams write them are not refused.

@@ -355,8 +355,7 @@ fn refuse_dependants(
         .dependants
         .iter()
         .filter(|d| &d.column == column && !["pg_constraint", "pg_class"].contains(&d.kind.as_str()))
-        // A policy or trigger has no name to hide under, so it would follow the new column while the old one is needed.
-        .filter(|d| ["pg_policy", "pg_trigger"].contains(&d.kind.as_str()) || !draft.takes_away(&d.what))
+        .filter(|d| !draft.takes_away(&d.what))
         .map(|d| d.what.clone())
         .collect();
     found.extend(
@@ -384,9 +383,8 @@ fn refuse_dependants(
         column.as_str(),
         found.join(", ")
     );
-    Err(Problem::new("dependants", span.clone(), title, "changed here").help(
-        "drop or change those first: a policy or trigger in a migration before, a view or function above in the same file",
-    ))
+    Err(Problem::new("dependants", span.clone(), title, "changed here")
+        .help("drop or change those above in the same file, or in a migration before"))
 }
 
 /// How the old type follows from the new one, where the author says so.

@@ -25,13 +25,13 @@ pub(crate) fn plan(
     super::supported(draft, &object.table, &table)?;
     let drop = format!("DROP {} IF EXISTS {name} ON {table}", kind.sql());
     let full = QualifiedName::new(table.schema.clone(), name.clone());
-    super::create_object::refuse_renamed(draft, statement)?;
     draft.claim_moving(statement)?;
     if let Some(at) = draft.place_on(kind, &full, &table) {
         draft.note(&statement.span, what, "contract: in the place of the one that is dropped");
         draft.replace(at, statement.text.clone(), drop);
         return Ok(());
     }
+    super::create_object::refuse_renamed(draft, statement)?;
     let new = ObjectRef {
         kind: kind.word().to_owned(),
         what: format!("{} {} on table {table}", kind.word(), name.as_str()),

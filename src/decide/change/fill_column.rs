@@ -23,7 +23,12 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), P
     }
     supported(draft, name, &table)?;
     let kind = classify(draft, &table, sets)?;
-    if kind == Kind::DataJob {
+    // Old writers cannot be brought within a rule by what other rows say: contract lists what they did meanwhile.
+    let asks = |set: &SetColumn| matches!(&set.value, SetValue::Expression(value) if value.has_query());
+    let queries = change.condition.as_ref().is_some_and(Expression::has_query)
+        || sets.iter().any(asks)
+        || !change.sources.is_empty();
+    if kind == Kind::DataJob || kind == Kind::Repair && queries {
         return data_job::plan(draft, statement, change);
     }
     if let Some(unusual) = change.unusual {

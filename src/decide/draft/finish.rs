@@ -20,6 +20,8 @@ impl Draft<'_> {
         let version = self.file.version;
         let (mut seal, mut jobs, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
         let mut drop: Vec<(usize, Step)> = Vec::new();
+        let hidden = self.hidden_objects();
+        let ObjectSteps { mut by_table, last, drops } = self.object_steps();
         let mut added = Vec::new();
         let (mut after, mut moving) = (before.clone(), Vec::new());
         let mut count = 0;
@@ -39,7 +41,11 @@ impl Draft<'_> {
             }
             self.settle.extend(parts.settle);
             self.restrict.extend(parts.restrict);
-            seal.extend(parts.seal);
+            let objects = by_table.remove(&table.name);
+            seal.extend(match (parts.seal, objects) {
+                (Some(seal), Some(objects)) => Some(objects.around(seal)),
+                (seal, objects) => seal.or_else(|| objects.map(|objects| objects.step(&table.name))),
+            });
             drop.extend(parts.drop.map(|step| (self.drops_at(table), step)));
             jobs.extend(parts.job);
             sealed.extend(parts.sealed);
@@ -58,6 +64,7 @@ impl Draft<'_> {
                 model.columns.extend(parts.columns);
             }
         }
+        seal.extend(by_table.into_iter().map(|(table, objects)| objects.step(&table)));
         for table in self.catalog.tables.iter().filter(|table| self.created.contains(&table.name)) {
             after.tables.push(table.clone());
         }
@@ -90,13 +97,10 @@ impl Draft<'_> {
         self.settle.extend(worked.iter().map(analyze));
         let (new_keys, handed_over) = change::hand_over::foreign_keys(&self, &tables, before);
         self.restrict.extend(new_keys);
-        let hidden = self.hidden_objects();
         self.touched.append(&mut self.reserved);
         after.busy_objects.extend(self.touched.iter().map(|object| (object.clone(), version)));
-        let ObjectSteps { mut first, last, drops } = self.object_steps();
-        first.splice(0..0, std::mem::take(&mut self.seal_first));
         seal.splice(0..0, handed_over);
-        seal.splice(0..0, first);
+        seal.splice(0..0, std::mem::take(&mut self.seal_first));
         seal.extend(std::mem::take(&mut self.seal));
         seal.extend(last);
         // What goes is dropped in the order in which the file says so: the one above may stand in the way of the next.

@@ -35,8 +35,8 @@ pub(crate) struct Going {
 
 /// Steps of contract that objects need.
 pub(super) struct ObjectSteps {
-    /// Before any table is sealed, under the old names of columns.
-    pub(super) first: Vec<Step>,
+    /// Policies and triggers, which change in the transaction that seals their table.
+    pub(super) by_table: BTreeMap<QualifiedName, Changes>,
     /// After every table is sealed.
     pub(super) last: Vec<Step>,
     /// What goes for good, by statement.
@@ -260,9 +260,8 @@ impl Draft<'_> {
     /// Everything but tables changes in one transaction, in the order of the file, so that nobody meets the half of it; a
     /// policy or trigger in its table's.
     pub(super) fn object_steps(&mut self) -> ObjectSteps {
-        let mut steps = ObjectSteps { first: Vec::new(), last: Vec::new(), drops: Vec::new() };
+        let mut steps = ObjectSteps { by_table: BTreeMap::new(), last: Vec::new(), drops: Vec::new() };
         let mut together = Changes::default();
-        let mut by_table: BTreeMap<QualifiedName, Changes> = BTreeMap::new();
         for going in std::mem::take(&mut self.objects) {
             if going.kind == ObjectKind::Table {
                 let lock = TableLock { table: going.object.name, mode: LockMode::AccessExclusive };
@@ -270,7 +269,7 @@ impl Draft<'_> {
                 steps.last.push(step(title, going.hide, going.unhide, vec![lock]));
             } else {
                 let changes = match going.object.on_table {
-                    Some(table) => by_table.entry(table).or_default(),
+                    Some(table) => steps.by_table.entry(table).or_default(),
                     None => &mut together,
                 };
                 changes.add(going.at, going.object.what.clone(), going.hide, going.unhide);
@@ -283,10 +282,6 @@ impl Draft<'_> {
                 steps.drops.push((going.at, step(title, going.drop, Vec::new(), going.drop_locks)));
             }
         }
-        for (table, changes) in by_table {
-            let (title, sql, undo) = changes.finish();
-            steps.first.push(table_step(&table, title, sql, undo));
-        }
         if !together.parts.is_empty() {
             let (title, sql, undo) = together.finish();
             steps.last.push(step(title, sql, undo, Vec::new()));
@@ -297,22 +292,52 @@ impl Draft<'_> {
 
 /// Statements of one transaction, by the number of the statement in the file that asks for them.
 #[derive(Default)]
-struct Changes {
-    parts: Vec<(usize, Vec<String>, Vec<String>)>,
+pub(super) struct Changes {
+    parts: Vec<Change>,
     what: Vec<String>,
+}
+
+struct Change {
+    at: usize,
+    sql: Vec<String>,
+    undo: Vec<String>,
+    /// Whether it makes something, rather than taking it away.
+    makes: bool,
 }
 
 impl Changes {
     fn add(&mut self, at: usize, what: String, sql: Vec<String>, undo: Vec<String>) {
-        self.what.extend((!what.is_empty()).then_some(what));
-        self.parts.push((at, sql, undo));
+        let makes = what.is_empty();
+        self.what.extend((!makes).then_some(what));
+        self.parts.push(Change { at, sql, undo, makes });
     }
 
     fn finish(mut self) -> (String, Vec<String>, Vec<String>) {
-        self.parts.sort_by_key(|(at, _, _)| *at);
-        let undo = self.parts.iter().rev().flat_map(|(_, _, undo)| undo.clone());
+        self.parts.sort_by_key(|change| change.at);
+        let undo = self.parts.iter().rev().flat_map(|change| change.undo.clone());
         let undo = undo.filter(|sql| !sql.is_empty()).collect();
-        let sql = self.parts.into_iter().flat_map(|(_, sql, _)| sql).collect();
+        let sql = self.parts.into_iter().flat_map(|change| change.sql).collect();
         (format!("hide or replace {}", self.what.join(", ")), sql, undo)
+    }
+
+    /// A step of its own, for a table that has no other seal.
+    pub(super) fn step(self, table: &QualifiedName) -> Step {
+        let (title, sql, undo) = self.finish();
+        table_step(table, title, sql, undo)
+    }
+
+    /// Puts them around the seal of their table: what goes before the columns change, what comes after that. Both steps
+    /// begin with the table's lock.
+    pub(super) fn around(mut self, mut seal: Step) -> Step {
+        self.parts.sort_by_key(|change| change.at);
+        let (makes, hides): (Vec<Change>, Vec<Change>) =
+            self.parts.into_iter().partition(|change| change.makes);
+        let unmake = makes.iter().rev().flat_map(|change| change.undo.clone()).collect::<Vec<_>>();
+        seal.sql.splice(1..1, hides.iter().flat_map(|change| change.sql.clone()));
+        seal.sql.extend(makes.into_iter().flat_map(|change| change.sql));
+        seal.undo.splice(1..1, unmake);
+        seal.undo.extend(hides.into_iter().rev().flat_map(|change| change.undo));
+        seal.title = format!("{}, replace {}", seal.title, self.what.join(", "));
+        seal
     }
 }
