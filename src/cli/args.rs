@@ -175,7 +175,7 @@ pub(crate) struct Abort {
 #[derive(Debug, Args)]
 pub(crate) struct Baseline {
     /// The newest migration that is applied; if none is named, what the history of Flyway, sqlx, Rails, golang-migrate, dbmate,
-    /// Ecto, Refinery, goose, Diesel, Knex or node-pg-migrate says
+    /// Ecto, Refinery, Diesel, Knex or node-pg-migrate says
     pub(crate) version: Option<Version>,
 }
 

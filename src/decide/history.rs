@@ -137,6 +137,10 @@ pub(crate) fn compare(
                 conflicts.push(Conflict::WrongRange { last: to, path });
                 continue;
             }
+            if from.number() <= baseline && baseline < to.number() {
+                conflicts.push(Conflict::HalfReplaced { version, newest: baseline.into(), path });
+                continue;
+            }
             let itself = known.get(&version).is_some_and(|entry| entry.checksum == file.checksum);
             let mut before = live().filter(|entry| from <= entry.version && entry.version <= to).peekable();
             if !itself && before.peek().is_some() {

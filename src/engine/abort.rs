@@ -5,7 +5,7 @@ use crate::decide::gate::Reason;
 use crate::decide::plan::{Plan, Work};
 use crate::decide::state::{Event, State};
 use crate::engine::failure::{Failure, Kind, Outcome};
-use crate::engine::step_runner::Running;
+use crate::engine::step_runner::{Running, path};
 use crate::engine::{Engine, Happening, RUNNER_WAIT, Runner};
 use crate::pg::ledger::Entry;
 use crate::words::fault;
@@ -149,7 +149,12 @@ impl Runner<'_> {
                 continue;
             }
             let sql = loss.count.replacen("count(*)", "count(*) AS value", 1);
-            let count: i64 = self.session.one(&sql, &[]).await?;
+            // The text has the author's names of types.
+            let path = path(&plan.search_path);
+            self.session.execute(&format!("BEGIN; SET LOCAL search_path = {path}")).await?;
+            let counted = self.session.one::<i64>(&sql, &[]).await;
+            self.session.rollback().await;
+            let count = counted?;
             if count > 0 {
                 let line = format!("{count} {}", loss.what);
                 if loss.blocks { in_the_way.push(line) } else { lost.push(line) }

@@ -115,6 +115,7 @@ impl Engine {
                     }
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
+                Ok(State::Aborting | State::Aborted) => return self.stopped(session, version).await,
                 settled => return settled,
             }
         }
@@ -252,6 +253,12 @@ impl Engine {
                     tracing::debug!(%error, pages, "batch failed, halving");
                     pages = (pages / 2).max(1);
                 }
+                Err(error)
+                    if job.convert().is_none() && error.code().is_some_and(|code| code.starts_with("42")) =>
+                {
+                    return Err(Failure::failed(format!("the data job on {} cannot go on: {error}", job.table.plain()))
+                        .next(format!("bring back what is missing and run `migrate backfill {version}` again, or `migrate abort {version}`")));
+                }
                 Err(error) => return Err(self.name_the_row(&mut session, plan, job, error).await),
             }
             if shown.elapsed() > Duration::from_millis(200) {
@@ -290,7 +297,8 @@ impl Engine {
             let rows = session.execute(&batch_change(job, next_page, next)).await?;
             fault::point("backfill.updated");
             // Looked at behind the UPDATE, whose lock keeps a rewrite out until we commit.
-            if !self.ledger.job_is_current(session, version, &job.id).await? {
+            // A list of numbers is the same after a rewrite.
+            if job.convert().is_some() && !self.ledger.job_is_current(session, version, &job.id).await? {
                 return Ok(Batch::Rewritten);
             }
             let rows = i64::try_from(rows).unwrap_or(i64::MAX);

@@ -52,7 +52,7 @@ impl Runner<'_> {
     /// Tries a plan that takes objects away or changes them, from the first step to the drop, and the seal backwards: whether
     /// such statements fit together only the server knows.
     pub(crate) async fn rehearse_plan(&mut self, file: &MigrationFile, plan: &Plan) -> Outcome<()> {
-        if plan.objects.is_empty() {
+        if plan.objects.is_empty() && plan.jobs.iter().all(|job| job.convert().is_some()) {
             return Ok(());
         }
         // A change of type needs its indexes and its data first.
@@ -79,7 +79,8 @@ impl Runner<'_> {
             return Ok(());
         }
         let says = format!("{} would fail: {}", stumble.step.title, stumble.error);
-        match file.statements.iter().find(|statement| statement.text == stumble.sql) {
+        let sql = stumble.sql.trim_start_matches("EXPLAIN ");
+        match file.statements.iter().find(|statement| statement.text == sql) {
             Some(statement) => {
                 let problem = Problem::new("refused", statement.span.clone(), says, "the server says so of this")
                     .help("nothing was changed: correct the file");

@@ -89,7 +89,9 @@ impl ObjectRef {
             }
             ("row security", _) => {
                 let secures = |actions: &[(std::ops::Range<usize>, Action)]| {
-                    actions.iter().any(|(_, action)| matches!(action, Action::RowSecurity { .. }))
+                    actions
+                        .iter()
+                        .any(|(_, action)| matches!(action, Action::RowSecurity { relaxes: true, .. }))
                 };
                 matches!(&statement.kind, StatementKind::AlterTable { actions, .. } if secures(actions))
                     && relation(&self.name)

@@ -25,13 +25,15 @@ struct Tool {
     broken: &'static str,
 }
 
-/// Tools that number their migrations. Those that name them by hashes or per application say nothing about an order.
-const TOOLS: [Tool; 9] = [
-    // Flyway
+/// Tools that number their migrations. Those that name them by hashes or per application say nothing about an order, and
+/// goose keeps what it took back in the same table.
+const TOOLS: [Tool; 8] = [
+    // Flyway; what it took back is not told from what it did
     Tool {
         table: "flyway_schema_history",
         column: "installed_rank",
-        newest: "max(version::numeric) FILTER (WHERE version ~ '^[0-9]+$')",
+        newest: "CASE WHEN bool_and(version ~ '^[0-9]+$' AND type NOT LIKE 'UNDO%') \
+                 THEN max(version::numeric) FILTER (WHERE version ~ '^[0-9]+$') END",
         broken: "bool_or(NOT success)",
     },
     // sqlx
@@ -44,38 +46,23 @@ const TOOLS: [Tool; 9] = [
     // golang-migrate
     Tool { table: "schema_migrations", column: "dirty", newest: "max(version)", broken: "bool_or(dirty)" },
     // Rails, dbmate, Ecto
-    Tool { table: "schema_migrations", column: "version", newest: "max(version::numeric)", broken: "false" },
+    Tool { table: "schema_migrations", column: "version", newest: NUMBERED, broken: "false" },
     // Refinery
     Tool { table: "refinery_schema_history", column: "version", newest: "max(version)", broken: "false" },
-    // goose
-    Tool {
-        table: "goose_db_version",
-        column: "version_id",
-        newest: "max(version_id) FILTER (WHERE is_applied)",
-        broken: "false",
-    },
     // Diesel
-    Tool {
-        table: "__diesel_schema_migrations",
-        column: "version",
-        newest: "max(version::numeric)",
-        broken: "false",
-    },
+    Tool { table: "__diesel_schema_migrations", column: "version", newest: NUMBERED, broken: "false" },
     // Knex
-    Tool {
-        table: "knex_migrations",
-        column: "migration_time",
-        newest: "max(substring(name FROM '^[0-9]+')::numeric)",
-        broken: "false",
-    },
+    Tool { table: "knex_migrations", column: "migration_time", newest: NAMED, broken: "false" },
     // node-pg-migrate
-    Tool {
-        table: "pgmigrations",
-        column: "run_on",
-        newest: "max(substring(name FROM '^[0-9]+')::numeric)",
-        broken: "false",
-    },
+    Tool { table: "pgmigrations", column: "run_on", newest: NAMED, broken: "false" },
 ];
+
+/// The newest of versions that should all be numbers.
+const NUMBERED: &str = "CASE WHEN bool_and(version::text ~ '^[0-9]+$') \
+                        THEN max(version::text::numeric) FILTER (WHERE version::text ~ '^[0-9]+$') END";
+
+/// The same of names that begin with them.
+const NAMED: &str = "max(substring(name FROM '^[0-9]+')::numeric)";
 
 const HAS_COLUMN: &str = "SELECT EXISTS (SELECT FROM pg_attribute AS a
     WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped) AS value";

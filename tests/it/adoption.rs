@@ -9,7 +9,7 @@ const FILE: (&str, &str) = ("20260102030405_x.sql", "CREATE TABLE a (id int);");
 async fn the_history_of_another_tool_becomes_the_baseline() {
     for (setup, says) in [
         (
-            "CREATE TABLE flyway_schema_history (installed_rank int, version text, success boolean); INSERT INTO flyway_schema_history VALUES (1, '9', true), (2, '12', true);",
+            "CREATE TABLE flyway_schema_history (installed_rank int, version text, type text, success boolean); INSERT INTO flyway_schema_history VALUES (1, '9', 'SQL', true), (2, '12', 'SQL', true);",
             "the baseline is 0012, from public.flyway_schema_history",
         ),
         (
@@ -36,7 +36,7 @@ async fn the_history_of_another_tool_becomes_the_baseline() {
     }
     let dirty = "CREATE TABLE schema_migrations (version bigint, dirty boolean); INSERT INTO schema_migrations VALUES (4, true);";
     Project::new(dirty, &[]).await.migrate(&["baseline"]).await.expect(4).says("failed half way");
-    let odd = "CREATE TABLE flyway_schema_history (installed_rank int, version text, success boolean); INSERT INTO flyway_schema_history VALUES (1, '1.2', true);";
+    let odd = "CREATE TABLE flyway_schema_history (installed_rank int, version text, type text, success boolean); INSERT INTO flyway_schema_history VALUES (1, '1', 'SQL', true), (2, '1.2', 'SQL', true);";
     Project::new(odd, &[]).await.migrate(&["baseline"]).await.expect(2).says("names no numbered migration");
     Project::new("", &[]).await.migrate(&["baseline"]).await.expect(2).says("migrate baseline VERSION");
 }
@@ -152,7 +152,7 @@ async fn a_chain_of_sixty_over_a_hundred_and_fifty_tables_ends_as_the_plain_sql_
                 6 => format!("ALTER TABLE t{t} RENAME TO r{n};"),
                 7 => format!("DROP VIEW v{}; ALTER TABLE t{t} ALTER COLUMN qty DROP NOT NULL;", n - 5),
                 8 => format!("CREATE TYPE mood{n} AS ENUM ('a'); ALTER TABLE t{t} ADD COLUMN mood mood{n}; DROP INDEX t{u}_name;"),
-                _ => format!("INSERT INTO t149 (id, name) SELECT id + 1000 * {n}, name FROM t{u}; ALTER TABLE t{u} ALTER COLUMN name SET DEFAULT '';"),
+                _ => format!("INSERT INTO t149 (id, name) SELECT id + 1000 * {n}, name FROM t{u}; ALTER TABLE t{u} ADD COLUMN note text;"),
             };
             (format!("{:04}_x.sql", n + 1), sql)
         })

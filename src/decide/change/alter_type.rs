@@ -134,15 +134,17 @@ pub(crate) fn plan(
     }
     refuse_dependants(draft, span, &known, column)?;
     refuse_checked_domain(draft, span, &conversion.type_sql)?;
+    // Another type may compare in another way, though the server keeps the bytes.
+    let direct = !conversion.rewrites && same_family(&old.type_sql, &conversion.type_sql);
     let checked = known.constraints.iter().any(|k| k.kind == "c" && k.columns.contains(column));
     let dropped =
         draft.tables.iter().any(|work| &work.name == table && work.default_dropped.contains(column));
-    if !conversion.rewrites && !checked && dropped {
+    if direct && !checked && dropped {
         let title =
             format!("`{}` changes its type in expand and loses its default in contract", column.as_str());
         return Err(Problem::new("order", span.clone(), title, "changed here").help("split the file"));
     }
-    if !conversion.rewrites && !checked {
+    if direct && !checked {
         draft.claim(Phase::Expand, Touch::Change, span, table, column)?;
         draft.note(span, title.clone(), "expand: directly, the server rewrites nothing");
         draft.warnings.push(format!("abort leaves this in place: {title}"));
@@ -402,4 +404,15 @@ fn down(draft: &Draft<'_>, statement: &Statement, column: &Ident) -> Result<Opti
         .help(format!("it may read `{column}` only, which means the value of the new type")));
     }
     Ok(down)
+}
+
+/// Whether two types are one but for its length, or both plain text.
+fn same_family(one: &str, other: &str) -> bool {
+    let bare = |type_sql: &str| {
+        let name = type_sql.split('(').next().unwrap_or_default().trim().to_owned();
+        let rest = type_sql.split(')').nth(1).unwrap_or_default().to_owned();
+        let text = ["text", "character varying"].contains(&name.as_str());
+        (if text { "text".to_owned() } else { name }, rest)
+    };
+    bare(one) == bare(other)
 }

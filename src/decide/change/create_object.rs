@@ -7,7 +7,7 @@
 use crate::decide::draft::{Draft, step};
 use crate::model::catalog::{Object, ObjectRef};
 use crate::model::problem::Problem;
-use crate::model::sql::{CreateObject, ObjectKind, Statement};
+use crate::model::sql::{CreateObject, Name, ObjectKind, Statement};
 use crate::words::ident::{Ident, QualifiedName};
 
 pub(crate) fn plan(
@@ -16,6 +16,9 @@ pub(crate) fn plan(
     object: &CreateObject,
 ) -> Result<(), Problem> {
     let kind = object.kind;
+    if let (ObjectKind::Schema, Some(name), false) = (kind, &object.name, object.if_not_exists) {
+        return schema(draft, statement, name);
+    }
     let name = object.name.as_ref().map(|name| draft.new_name(name));
     let what = match &name {
         Some(name) => format!("CREATE {} {}", kind.sql(), name.plain()),
@@ -24,6 +27,7 @@ pub(crate) fn plan(
     if let Some(at) = draft.place_of(object)
         && let Some(name) = &name
     {
+        refuse_star(draft, statement, object)?;
         let becomes = "contract: in the place of the one that is dropped, in the same transaction";
         draft.note(&statement.span, what, becomes);
         draft.replace(at, statement.text.clone(), drop_sql(object, name));
@@ -81,6 +85,7 @@ fn replace(
     object: &CreateObject,
 ) -> Result<(), Problem> {
     refuse_renamed(draft, statement)?;
+    refuse_star(draft, statement, object)?;
     draft.claim_moving(statement)?;
     let becomes = "contract: it exists, so replacing it changes what old code gets";
     draft.note(&statement.span, what, becomes);
@@ -93,6 +98,17 @@ fn replace(
     draft.touch(old.reference(), &statement.span)?;
     draft.rewrite(old.what.clone(), object.reads.clone());
     Ok(())
+}
+
+/// While a table is sealed `*` means hidden columns as well.
+fn refuse_star(draft: &Draft<'_>, statement: &Statement, object: &CreateObject) -> Result<(), Problem> {
+    let view = matches!(object.kind, ObjectKind::View | ObjectKind::MaterializedView);
+    let named = |table: &QualifiedName| statement.objects.iter().any(|name| name.name == table.name);
+    if !view || object.reads.is_some() || !draft.file_changes(named) {
+        return Ok(());
+    }
+    let title = "`*` would take in columns that are only there until the drop";
+    Err(Problem::new("star", statement.span.clone(), title, "this view").help("name the columns"))
 }
 
 /// Until the seal the new name of a column belongs to its shadow, which goes.
@@ -108,6 +124,18 @@ pub(super) fn refuse_renamed(draft: &Draft<'_>, statement: &Statement) -> Result
     let title = format!("this names `{}`, which the file renames", renamed.to.as_str());
     Err(Problem::new("rename-source", statement.span.clone(), title, "this statement")
         .help("split the file: the rename goes into a migration of its own"))
+}
+
+/// A schema has no schema of its own. What somebody else put into it stops the abort.
+fn schema(draft: &mut Draft<'_>, statement: &Statement, name: &Name) -> Result<(), Problem> {
+    let what = format!("CREATE SCHEMA {}", name.name.as_str());
+    if !draft.catalog.objects.insert(format!("schema:{}", name.name.as_str())) {
+        let title = format!("{what}: it exists already, or a migration before makes it");
+        return Err(Problem::new("exists", statement.span.clone(), title, "this statement"));
+    }
+    draft.note(&statement.span, what.clone(), "expand: run it");
+    let undo = vec![format!("DROP SCHEMA IF EXISTS {}", name.name)];
+    draft.run_in_expand(statement, what.to_lowercase(), undo, Vec::new())
 }
 
 /// The DROP that takes it back.

@@ -5,14 +5,15 @@
 //! Undo: none: abort leaves what was changed, and the plan says so.
 //! Limits: the table whose rows are counted out needs a primary key, or a unique one that is never null, which nobody
 //! changes; a row that no longer fits the WHERE when its turn comes is left out, and one that came later too; no RETURNING,
-//! WITH, aggregates or LIMIT.
+//! WITH, aggregates, outer joins to the table that is counted out, or LIMIT, and nothing that reads other rows of the table it
+//! changes; functions that do so are not seen. `now()` is that of each batch.
 
 use std::ops::Range;
 
 use crate::decide::change::{create_table, supported};
 use crate::decide::draft::{Draft, Phase, step};
 use crate::decide::plan::{Job, Once, TableLock, Work};
-use crate::model::catalog::Table;
+use crate::model::catalog::{Column, Table};
 use crate::model::problem::Problem;
 use crate::model::sql::{DataChange, Statement, StatementKind, Verb};
 use crate::words::ident::{Ident, QualifiedName};
@@ -46,31 +47,45 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
     }
     supported(draft, &change.table, &target)?;
     supported(draft, &change.driving, &driving)?;
-    let aggregate = statement.words.iter().find(|word| {
-        change.verb == Verb::Insert && draft.catalog.aggregates.contains(*word) && called(change, word)
-    });
+    let aggregate = change.calls.iter().find(|name| draft.catalog.aggregates.contains(*name));
     if let Some(aggregate) = aggregate {
         return Err(Problem::unsupported(
             span.clone(),
             &format!("the aggregate `{aggregate}` in a data job"),
         ));
     }
+    // Batches see what the ones before them did; one statement would see everything as it was.
+    let again = statement.objects.iter().filter(|name| name.name == target.name).count() > 1;
+    if again {
+        let title = format!("this changes `{}` and reads other rows of it", target.plain());
+        return Err(Problem::new(
+            "reads-itself",
+            span.clone(),
+            title,
+            "a batch would see what the one before did",
+        )
+        .help("to run it as written, in one transaction, put `-- migrate: phase expand` on the line above"));
+    }
     let Some(known) = draft.catalog.table(&driving).cloned() else { return Ok(()) };
+    draft.plan_data_order(statement, &target)?;
     let key = key(&known, &change.driving.span)?;
-    claim(draft, statement, change, &target, &key)?;
+    claim(draft, statement, &target, &key)?;
     let what = format!("{} {}", first_word(statement), target.plain());
     let becomes = "backfill: each row that is there then, once, in batches";
     draft.note(span, what.clone(), becomes);
     draft.warnings.push(format!("abort leaves this in place: what {what} changed"));
+    let once = once(draft, change, &known, &key);
+    let listing =
+        once.make.first().and_then(|make| make.split_once(" AS ")).map_or("SELECT 1", |(_, sql)| sql);
     let checked = step(
         format!("see that the server takes {what}"),
-        vec![format!("EXPLAIN {}", statement.text)],
+        vec![format!("EXPLAIN {}", statement.text), format!("EXPLAIN {listing}")],
         Vec::new(),
         vec![TableLock { table: target.clone(), mode: LockMode::RowExclusive }],
     );
     draft.table(&target);
     draft.push(Phase::Expand, checked);
-    let work = Work::Once(once(draft, change, &known, &key));
+    let work = Work::Once(once);
     let number = draft.data_jobs.len() + 1;
     let id = format!("d{}_{number}:{}", draft.file.version.number(), target.plain());
     draft.data_jobs.push(Job { id, table: target, work });
@@ -81,15 +96,10 @@ fn first_word(statement: &Statement) -> String {
     statement.text.split_whitespace().next().unwrap_or_default().to_uppercase()
 }
 
-/// Whether the list of an INSERT calls a function of that name.
-fn called(change: &DataChange, function: &str) -> bool {
-    let head = change.head.to_lowercase();
-    head.split(function).skip(1).any(|rest| rest.trim_start().starts_with('('))
-}
-
 /// Columns that tell each row from all others and are never null.
 fn key(known: &Table, span: &Range<usize>) -> Result<Vec<Ident>, Problem> {
-    let never_null = |column: &Ident| known.column(column).is_some_and(|column| column.not_null);
+    let never_null =
+        |column: &Ident| known.column(column).is_some_and(|column| column.not_null && !column.generated);
     let keys = known.constraints.iter().filter(|constraint| {
         ["p", "u"].contains(&constraint.kind.as_str()) && constraint.columns.iter().all(never_null)
     });
@@ -106,7 +116,6 @@ fn key(known: &Table, span: &Range<usize>) -> Result<Vec<Ident>, Problem> {
 fn claim(
     draft: &mut Draft<'_>,
     statement: &Statement,
-    change: &DataChange,
     target: &QualifiedName,
     key: &[Ident],
 ) -> Result<(), Problem> {
@@ -128,14 +137,40 @@ fn claim(
         }
         draft.claim_once(&set.span, target, &set.column, true)?;
     }
-    let condition = change.condition.iter().flat_map(|condition| condition.columns());
-    let read: Vec<Ident> = change.reads.iter().cloned().chain(condition).collect();
-    for column in read.iter().chain(key).filter(|column| known.column(column).is_some()) {
-        if !sets.iter().any(|set| &set.column == column) {
-            draft.claim_once(&statement.span, target, column, false)?;
+    hold(draft, statement, target)?;
+    for column in key {
+        draft.claim_once(&statement.span, target, column, false)?;
+    }
+    Ok(())
+}
+
+/// Nobody may take away what the job still needs: whatever the statement could mean of the tables that it names.
+fn hold(draft: &mut Draft<'_>, statement: &Statement, target: &QualifiedName) -> Result<(), Problem> {
+    let path = draft.settings.search_path.clone();
+    for name in &statement.objects {
+        let Some(table) = draft.catalog.resolve(name, &path) else { continue };
+        let Some(known) = draft.catalog.table(&table).cloned() else { continue };
+        if draft.created.contains(&table) {
+            continue;
+        }
+        draft.table(&table);
+        let named = |column: &&Column| statement.words.contains(column.name.as_str());
+        for column in known.columns.iter().filter(named) {
+            let changes = &table == target && is_set(statement, &column.name);
+            if !changes {
+                draft.claim_once(&statement.span, &table, &column.name, false)?;
+            }
+        }
+        // Whoever renames or drops the table changes all of its columns.
+        if let Some(first) = known.columns.first().filter(|first| !is_set(statement, &first.name)) {
+            draft.claim_once(&statement.span, &table, &first.name, false)?;
         }
     }
     Ok(())
+}
+
+fn is_set(statement: &Statement, column: &Ident) -> bool {
+    matches!(&statement.kind, StatementKind::Update { sets, .. } if sets.iter().any(|set| &set.column == column))
 }
 
 /// The list of keys and the batch.
@@ -163,15 +198,17 @@ fn once(draft: &Draft<'_>, change: &DataChange, known: &Table, key: &[Ident]) ->
         .enumerate()
         .map(|(at, column)| format!(" AND {row}.{column} = {LIST}._pontoon_k{at}"))
         .collect();
-    let create = format!(
-        "CREATE TABLE {list} AS SELECT row_number() OVER (ORDER BY {0}) - 1 AS {NUMBER}, {0} FROM (SELECT DISTINCT {1} FROM {all} \
-         WHERE true{condition}) AS keys",
+    let listed = format!(
+        "SELECT row_number() OVER (ORDER BY {0}) - 1 AS {NUMBER}, {0} FROM (SELECT DISTINCT {1} FROM {all} WHERE true{condition}) \
+         AS keys",
         order.join(", "),
         keys.join(", ")
     );
+    let create = format!("CREATE TABLE {list} AS {listed}");
+    // A query has no system columns that could be meant.
     let from = |sources: &str| match sources {
-        "" => format!("{list} AS {LIST}"),
-        sources => format!("{sources}, {list} AS {LIST}"),
+        "" => format!("(SELECT * FROM {list}) AS {LIST}"),
+        sources => format!("{sources}, (SELECT * FROM {list}) AS {LIST}"),
     };
     let before = match change.verb {
         Verb::Update => format!("UPDATE {aliased} {} FROM {}", change.head, from(&change.sources)),

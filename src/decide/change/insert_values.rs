@@ -16,6 +16,17 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, name: &Name) ->
     if draft.created.contains(&table) {
         return create_table::plan_later(draft, statement, &table, "INSERT");
     }
+    let filled = draft
+        .tables
+        .iter()
+        .filter(|work| work.name == table)
+        .any(|work| !work.repairs.is_empty() || work.added.iter().any(|added| added.filled.is_some()));
+    if filled {
+        let title =
+            format!("an UPDATE above changes `{}` in backfill, and these rows with it", table.plain());
+        return Err(Problem::new("order", statement.span.clone(), title, "this would come first")
+            .help("put the INSERT above the UPDATE, or into a migration of its own"));
+    }
     draft.note(
         &statement.span,
         format!("INSERT into {}", table.plain()),

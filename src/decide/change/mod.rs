@@ -59,7 +59,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), V
         Directive::Phase(phase) => Some(phase),
         Directive::Down { .. } | Directive::Allow { .. } => None,
     });
-    if let Err(problem) = draft.check_objects(statement) {
+    if let Err(problem) = draft.check_objects(statement).and_then(|()| draft.check_data_order(statement)) {
         return Err(vec![problem]);
     }
     if let Some(phase) = phase {

@@ -2,6 +2,7 @@
 //! into phases and steps.
 
 mod claims;
+mod data_order;
 mod finish;
 mod objects;
 mod steps;
@@ -118,6 +119,7 @@ pub(crate) struct Draft<'a> {
     claims: Vec<Claim>,
     /// Data changes that run once for each row.
     pub(crate) data_jobs: Vec<Job>,
+    planned_jobs: Vec<data_order::Planned>,
     /// Identifiers in statements that run as written.
     mentions: BTreeSet<String>,
     at: usize,
@@ -168,6 +170,7 @@ pub(crate) fn compile(
         losses: Vec::new(),
         claims: Vec::new(),
         data_jobs: Vec::new(),
+        planned_jobs: Vec::new(),
         mentions: BTreeSet::new(),
         at: 0,
     };
@@ -297,6 +300,11 @@ impl Draft<'_> {
     /// Adds a step to contract that cannot be taken back.
     pub(crate) fn push_drop(&mut self, step: Step) {
         self.drop.push((self.at, step));
+    }
+
+    /// Whether the file changes the columns of a table that a condition picks.
+    pub(crate) fn file_changes(&self, which: impl Fn(&QualifiedName) -> bool) -> bool {
+        self.tables.iter().any(|work| which(&work.name))
     }
 
     /// The statements below the one that is being planned.

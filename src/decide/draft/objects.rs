@@ -80,7 +80,11 @@ impl Draft<'_> {
             StatementKind::CreateOnTable(create) => self.objects.iter().any(|going| {
                 going.object.what == object.what && going.kind == create.kind && going.made.is_empty()
             }),
-            StatementKind::Describe(_) if self.rewritten.iter().any(|(what, _)| *what == object.what) => true,
+            StatementKind::Describe(_) | StatementKind::Revoke
+                if self.rewritten.iter().any(|(what, _)| *what == object.what) =>
+            {
+                true
+            }
             _ => self.in_place(statement).is_some(),
         }
     }

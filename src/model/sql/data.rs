@@ -55,7 +55,7 @@ fn update(node: &SyntaxNode) -> Option<StatementKind> {
         unusual: unusual(node),
         alias: alias(node, SyntaxKind::OPTIONAL_AS_ALIAS),
         condition: condition(node),
-        reads: Expression::from_node(&list).columns(),
+        calls: BTreeSet::new(),
         table,
     };
     Some(StatementKind::Update { sets, change: Box::new(change) })
@@ -80,7 +80,7 @@ fn delete(node: &SyntaxNode) -> Option<DataChange> {
         sources: sources(node, SyntaxKind::USING_CLAUSE),
         condition: condition(node),
         tail: String::new(),
-        reads: BTreeSet::new(),
+        calls: BTreeSet::new(),
         unusual: unusual(node),
     })
 }
@@ -90,7 +90,12 @@ fn insert(node: &SyntaxNode) -> Option<DataChange> {
     let table = name_in(node, SyntaxKind::RELATION_NAME_REF)?;
     let select = child(node, SyntaxKind::SELECT)?;
     let from = child(&select, SyntaxKind::FROM_CLAUSE)?;
-    let first = from.descendants().find(|part| part.kind() == SyntaxKind::RELATION_FROM_ITEM)?;
+    let mut first = from.children().next()?;
+    while first.kind() == SyntaxKind::JOIN_EXPR {
+        first = first.children().next()?;
+    }
+    let outer =
+        from.descendants().any(|part| matches!(part.kind(), SyntaxKind::JOIN_RIGHT | SyntaxKind::JOIN_FULL));
     let clause = child(&select, SyntaxKind::SELECT_CLAUSE)?;
     let whole = [
         (SyntaxKind::GROUP_BY_CLAUSE, "INSERT … SELECT … GROUP BY"),
@@ -107,7 +112,16 @@ fn insert(node: &SyntaxNode) -> Option<DataChange> {
     let unusual = unusual(node)
         .or_else(|| whole.iter().find(|(kind, _)| has(&select, *kind)).map(|(_, what)| *what))
         .or_else(|| has(&clause, SyntaxKind::DISTINCT_CLAUSE).then_some("INSERT … SELECT DISTINCT"))
+        .or_else(|| outer.then_some("INSERT … SELECT with a RIGHT or FULL JOIN"))
         .or_else(|| star.then_some("INSERT … SELECT *, without the names of columns"));
+    let nested = |call: &SyntaxNode| {
+        call.ancestors().take_while(|part| part != &clause).any(|part| part.kind() == SyntaxKind::SELECT)
+    };
+    let calls = clause
+        .descendants()
+        .filter(|part| part.kind() == SyntaxKind::CALL_EXPR && !nested(part))
+        .flat_map(|call| Expression::from_node(&call).functions().clone())
+        .collect();
     let text = |part: &SyntaxNode| part.text().to_string();
     let before: String = node
         .children_with_tokens()
@@ -123,7 +137,7 @@ fn insert(node: &SyntaxNode) -> Option<DataChange> {
         sources: sources(&select, SyntaxKind::FROM_CLAUSE),
         condition: condition(&select),
         tail: child(node, SyntaxKind::ON_CONFLICT_CLAUSE).map_or_else(String::new, |part| text(&part)),
-        reads: Expression::from_node(&clause).columns(),
+        calls,
         unusual,
     })
 }

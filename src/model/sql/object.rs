@@ -34,7 +34,10 @@ pub(super) fn object(node: &SyntaxNode) -> Option<StatementKind> {
 }
 
 fn create_object(node: &SyntaxNode, kind: ObjectKind, place: Option<SyntaxKind>) -> CreateObject {
-    let name = place.and_then(|place| name_in(node, place));
+    let name = match place {
+        Some(place) => name_in(node, place),
+        None => schema_name(node),
+    };
     let signature = name.as_ref().and_then(|name| signature(node, name));
     CreateObject {
         kind,
@@ -54,6 +57,13 @@ fn reads(node: &SyntaxNode) -> Option<BTreeSet<Ident>> {
             && has_token(&part, SyntaxKind::STAR)
     });
     (!all).then(|| Expression::from_node(node).columns())
+}
+
+/// The name of `CREATE SCHEMA name`, where nothing more is made with it.
+fn schema_name(node: &SyntaxNode) -> Option<Name> {
+    let schema = child(&child(node, SyntaxKind::NAMED_SCHEMA)?, SyntaxKind::SCHEMA)?;
+    let span = super::read::span(schema.text_range());
+    Some(Name { schema: None, name: ident(&schema)?, span })
 }
 
 fn create_on_table(node: &SyntaxNode) -> Option<CreateOnTable> {

@@ -394,8 +394,8 @@ pub(crate) struct DataChange {
     pub(crate) condition: Option<Expression>,
     /// `ON CONFLICT …` of an INSERT.
     pub(crate) tail: String,
-    /// The columns that the assignments or the list name, of whatever table.
-    pub(crate) reads: BTreeSet<Ident>,
+    /// The functions that an INSERT's list calls for each row.
+    pub(crate) calls: BTreeSet<String>,
     /// What is not known of it, by name.
     pub(crate) unusual: Option<&'static str>,
 }

@@ -1,0 +1,74 @@
+//! Data jobs run after every conversion and after what runs as written in expand; a statement that would mean something
+//! else there than where it stands is refused.
+
+use std::ops::Range;
+
+use super::Draft;
+use crate::model::problem::Problem;
+use crate::model::sql::{Action, ObjectKind, Statement, StatementKind};
+use crate::words::ident::{Ident, QualifiedName};
+
+/// A data job of the file, as far as the order of statements goes.
+pub(super) struct Planned {
+    span: Range<usize>,
+    target: Ident,
+    names: Vec<Ident>,
+}
+
+impl Draft<'_> {
+    /// Refuses a statement below a data job that reads or writes the same rows and would come first.
+    pub(crate) fn check_data_order(&self, statement: &Statement) -> Result<(), Problem> {
+        let target = match &statement.kind {
+            StatementKind::InsertValues { table } => Some(&table.name),
+            StatementKind::Update { change, .. } | StatementKind::Data(change) => Some(&change.table.name),
+            StatementKind::AlterTable { table, actions, .. }
+                if actions.iter().any(|(_, action)| matches!(action, Action::AlterType { .. })) =>
+            {
+                Some(&table.name)
+            }
+            StatementKind::CreateObject(object) if object.kind == ObjectKind::MaterializedView => None,
+            _ => return Ok(()),
+        };
+        let named = |name: &Ident| statement.objects.iter().any(|object| &object.name == name);
+        let clash = self
+            .planned_jobs
+            .iter()
+            .find(|job| named(&job.target) || target.is_some_and(|target| job.names.contains(target)));
+        let Some(job) = clash else { return Ok(()) };
+        Err(Problem::new(
+            "order",
+            statement.span.clone(),
+            "a data job of the file runs later than this and concerns the same rows",
+            "this stands below it",
+        )
+        .and(job.span.clone(), "this is done in batches, when its turn comes")
+        .help("split the file: what stands below the data job goes into a migration of its own"))
+    }
+
+    /// Notes a data job. Refused below a trigger that the file makes or drops on one of its tables: that changes in contract.
+    pub(crate) fn plan_data_order(
+        &mut self,
+        statement: &Statement,
+        target: &QualifiedName,
+    ) -> Result<(), Problem> {
+        let names: Vec<Ident> = statement.objects.iter().map(|object| object.name.clone()).collect();
+        let trigger = self.file.statements.iter().take(self.at).find(|above| {
+            let table = match &above.kind {
+                StatementKind::CreateOnTable(made) if made.kind == ObjectKind::Trigger => Some(&made.table),
+                StatementKind::DropObjects(gone) if gone.kind == ObjectKind::Trigger => {
+                    gone.targets.first().and_then(|target| target.table.as_ref())
+                }
+                _ => None,
+            };
+            table.is_some_and(|table| names.contains(&table.name))
+        });
+        if let Some(trigger) = trigger {
+            let title = "a trigger that changes in contract would fire for this data job in psql, or not fire any more";
+            return Err(Problem::new("order", statement.span.clone(), title, "this comes before contract")
+                .and(trigger.span.clone(), "the trigger")
+                .help("split the file: the data job goes into a migration of its own"));
+        }
+        self.planned_jobs.push(Planned { span: statement.span.clone(), target: target.name.clone(), names });
+        Ok(())
+    }
+}
