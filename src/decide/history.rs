@@ -62,6 +62,11 @@ pub(crate) enum Conflict {
         newest: Version,
         path: String,
     },
+    /// One of the files that it stands in for is still in the folder.
+    Beside {
+        version: Version,
+        path: String,
+    },
     /// Its own version is not the last of those that it stands in for.
     WrongRange {
         last: Version,
@@ -79,6 +84,12 @@ impl Conflict {
                     "bring the file back, or, if the change is meant, `migrate abort {version}` and expand again"
                 ),
             ),
+            Self::HalfReplaced { version, newest, path } if version == newest => (
+                format!(
+                    "`{path}` stands in for everything up to {version}, and not all of that is done here"
+                ),
+                "migrate status; then contract or abort what is not done".to_owned(),
+            ),
             Self::HalfReplaced { version, newest, path } => (
                 format!(
                     "`{path}` stands in for everything up to {version}, and here migration {newest} is as far as it went"
@@ -86,6 +97,10 @@ impl Conflict {
                 format!(
                     "bring what is applied here to its end with the files before they were squashed, up to {version}"
                 ),
+            ),
+            Self::Beside { version, path } => (
+                format!("`{path}` stands in for migration {version}, whose file is still in the folder"),
+                "take out the files that were squashed, or the one that stands in for them".to_owned(),
             ),
             Self::WrongRange { last, path } => (
                 format!(
@@ -135,6 +150,11 @@ pub(crate) fn compare(
         if let Some((from, to)) = file.replaces {
             if to != version {
                 conflicts.push(Conflict::WrongRange { last: to, path });
+                continue;
+            }
+            let beside = files.iter().find(|other| from <= other.version && other.version < to);
+            if let Some(beside) = beside {
+                conflicts.push(Conflict::Beside { version: beside.version, path });
                 continue;
             }
             if from.number() <= baseline && baseline < to.number() {
@@ -211,6 +231,10 @@ mod tests {
         assert_eq!(compare(&files, &[entry(3, "s", State::Done)], None, 0, &[]).unwrap().expand, [4.into()]);
         let half = compare(&files, &done(2), None, 0, &[]).unwrap_err();
         assert!(matches!(half[..], [Conflict::HalfReplaced { .. }]));
+        let beside = compare(&[file(2, "b"), squash.clone()], &[], None, 0, &[]).unwrap_err();
+        assert!(matches!(beside[..], [Conflict::Beside { .. }]));
+        let early = compare(&files, &[], None, 2, &[]).unwrap_err();
+        assert!(matches!(early[..], [Conflict::HalfReplaced { .. }]));
         let wrong = FileFact { version: 5.into(), ..squash };
         assert!(matches!(
             compare(&[wrong], &[], None, 0, &[]).unwrap_err()[..],

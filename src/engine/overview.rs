@@ -49,6 +49,7 @@ impl Engine {
         }
         let mut lines = Vec::new();
         let mut holder = None;
+        let baseline = if installed { self.ledger.baseline(&mut session).await? } else { 0 };
         if installed {
             holder = lease::holder_of(&mut session, &self.ledger.schema).await?;
             for entry in self.ledger.entries(&mut session).await? {
@@ -67,7 +68,8 @@ impl Engine {
                 });
             }
         }
-        for file in files {
+        // Up to the baseline everything counts as applied.
+        for file in files.into_iter().filter(|file| file.version.number() > baseline) {
             if !lines.iter().any(|line| line.version == file.version) {
                 let next = Some("migrate expand".to_owned());
                 lines.push(Line {

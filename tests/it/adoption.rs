@@ -50,6 +50,7 @@ async fn files_up_to_the_baseline_are_applied_and_older_instances_are_not_let_in
     ];
     let project = Project::new("CREATE TABLE a (id int); CREATE TABLE b (id int);", &files).await;
     project.migrate(&["baseline", "5"]).await.expect(0).says("0005");
+    project.migrate(&["status"]).await.expect(0).says("0006").hides("0001");
     project.migrate(&["expand"]).await.expect(0).says("0006 is");
     project.migrate(&["baseline", "4"]).await.expect(4).says("never goes back");
     project.migrate(&["baseline", "6"]).await.expect(4).says("migration 0006 is ready");
@@ -92,7 +93,11 @@ async fn a_squashed_file_is_new_where_nothing_is_and_applied_where_all_is() {
     // Half of what it stands in for is not enough.
     let half = Project::new("", &old[..2]).await;
     half.migrate(&["up"]).await.expect(0);
-    std::fs::remove_file(half.path("migrations/0002_b.sql")).unwrap();
+    half.write("0003_squash.sql", squash);
+    half.migrate(&["expand"]).await.expect(4).says("whose file is still in the folder");
+    for (name, _) in &old[..2] {
+        std::fs::remove_file(half.path("migrations").join(name)).unwrap();
+    }
     half.write("0003_squash.sql", squash);
     half.migrate(&["expand"]).await.expect(4).says("migration 0002 is as far as it went");
 }
