@@ -79,7 +79,7 @@ impl Runner<'_> {
             return Ok(());
         }
         let says = format!("{} would fail: {}", stumble.step.title, stumble.error);
-        let sql = stumble.sql.trim_start_matches("EXPLAIN ");
+        let sql = stumble.sql.strip_prefix("EXPLAIN ").unwrap_or(&stumble.sql);
         match file.statements.iter().find(|statement| statement.text == sql) {
             Some(statement) => {
                 let problem = Problem::new("refused", statement.span.clone(), says, "the server says so of this")

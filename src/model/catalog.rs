@@ -84,8 +84,8 @@ impl ObjectRef {
         let word = || statement.words.contains(self.name.name.as_str());
         match (self.kind.as_str(), &self.on_table) {
             ("rights", _) => {
-                matches!(statement.kind, StatementKind::Describe("GRANT") | StatementKind::Revoke)
-                    && relation(&self.name)
+                // Taking more away is no matter.
+                matches!(statement.kind, StatementKind::Describe("GRANT")) && relation(&self.name)
             }
             ("row security", _) => {
                 let secures = |actions: &[(std::ops::Range<usize>, Action)]| {

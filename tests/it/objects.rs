@@ -151,6 +151,9 @@ async fn files_that_would_end_half_way_or_wrong_are_refused_before_anything_runs
         "ALTER FUNCTION f(int) SET SCHEMA nowhere;",
         "ALTER TYPE mood RENAME VALUE 'happy' TO 'glad';",
         "DROP VIEW w; CREATE MATERIALIZED VIEW w AS SELECT 1 AS one;",
+        "ALTER TABLE u RENAME TO us; ALTER TABLE us ADD COLUMN x int;",
+        "ALTER TABLE u RENAME TO us; CREATE INDEX ON u (t_id);",
+        "ALTER TABLE u RENAME TO us; INSERT INTO us VALUES (1, 1);",
     ] {
         let project = Project::new(&setup, &[("0001_x.sql", file)]).await;
         let mut connection = project.database.connect().await;
@@ -253,6 +256,7 @@ async fn ordinary_files_about_objects_go_through() {
         "CREATE FUNCTION locked() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
          REVOKE ALL ON FUNCTION locked() FROM PUBLIC; GRANT EXECUTE ON FUNCTION locked() TO CURRENT_USER;",
         "CREATE INDEX by_both ON t (id, name); ALTER TABLE t CLUSTER ON by_both; DROP VIEW w;",
+        "REVOKE ALL ON u FROM PUBLIC; REVOKE SELECT ON u, t FROM PUBLIC; REVOKE ALL ON t FROM PUBLIC;",
         "ALTER TABLE u ENABLE ROW LEVEL SECURITY; CREATE POLICY mine ON u USING (t_id > 0);",
         "CREATE TYPE size AS ENUM ('s'); ALTER TABLE t ADD COLUMN size size; CREATE VIEW sizes AS SELECT size FROM t; COMMENT ON VIEW sizes IS 'x';",
         "DROP VIEW w; CREATE VIEW w AS SELECT id FROM v; COMMENT ON COLUMN w.id IS 'key'; CREATE INDEX ON u (t_id); ALTER TABLE u ADD COLUMN x int;",

@@ -74,12 +74,10 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
     let becomes = "backfill: each row that is there then, once, in batches";
     draft.note(span, what.clone(), becomes);
     draft.warnings.push(format!("abort leaves this in place: what {what} changed"));
-    let once = once(draft, change, &known, &key);
-    let listing =
-        once.make.first().and_then(|make| make.split_once(" AS ")).map_or("SELECT 1", |(_, sql)| sql);
+    let (once, listed) = once(draft, change, &known, &key);
     let checked = step(
         format!("see that the server takes {what}"),
-        vec![format!("EXPLAIN {}", statement.text), format!("EXPLAIN {listing}")],
+        vec![format!("EXPLAIN {}", statement.text), format!("EXPLAIN {listed}")],
         Vec::new(),
         vec![TableLock { table: target.clone(), mode: LockMode::RowExclusive }],
     );
@@ -173,8 +171,8 @@ fn is_set(statement: &Statement, column: &Ident) -> bool {
     matches!(&statement.kind, StatementKind::Update { sets, .. } if sets.iter().any(|set| &set.column == column))
 }
 
-/// The list of keys and the batch.
-fn once(draft: &Draft<'_>, change: &DataChange, known: &Table, key: &[Ident]) -> Once {
+/// The list of keys and the batch, and the query that the list is made of.
+fn once(draft: &Draft<'_>, change: &DataChange, known: &Table, key: &[Ident]) -> (Once, String) {
     let version = draft.file.version.number();
     let name = Ident::new(format!("list_{version}_{}", draft.data_jobs.len() + 1));
     let list = QualifiedName::new(draft.settings.ledger.clone(), name);
@@ -215,7 +213,7 @@ fn once(draft: &Draft<'_>, change: &DataChange, known: &Table, key: &[Ident]) ->
         Verb::Delete => format!("DELETE FROM {aliased} USING {}", from(&change.sources)),
         Verb::Insert => format!("{} FROM {}", change.head, from(&change.sources)),
     };
-    Once {
+    let once = Once {
         make: vec![
             create,
             format!("ALTER TABLE {list} ADD PRIMARY KEY ({NUMBER})"),
@@ -226,5 +224,6 @@ fn once(draft: &Draft<'_>, change: &DataChange, known: &Table, key: &[Ident]) ->
         list,
         before,
         after: format!("{matches}{condition} {}", change.tail).trim_end().to_owned(),
-    }
+    };
+    (once, listed)
 }

@@ -84,8 +84,7 @@ pub(crate) fn plan(
     draft.push_drop(step(title, vec![format!("DROP VIEW {table}")], Vec::new(), Vec::new()));
     draft.table(table);
     draft.stands_in(&new, table);
-    draft.catalog.relations.push(Relation { name: new.clone() });
-    draft.moved_tables.extend([table.clone(), new]);
+    draft.catalog.relations.push(Relation { name: new });
     Ok(())
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), P
     draft.note(&statement.span, "REVOKE", "contract: old code may need the right");
     draft.run_with_drops(statement, "revoke".to_owned());
     for name in &objects {
-        draft.touch_rights(ObjectRef::new("rights", name));
+        draft.touch(ObjectRef::new("rights", name), &statement.span)?;
     }
     Ok(())
 }

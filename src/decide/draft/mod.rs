@@ -107,8 +107,6 @@ pub(crate) struct Draft<'a> {
     pub(crate) made: Vec<ObjectRef>,
     /// Statements that run as written at the end of contract.
     late: Vec<Statement>,
-    /// Tables that the file renames, by both names.
-    pub(crate) moved_tables: BTreeSet<QualifiedName>,
     /// Views that contract makes or takes away in the place of a table: before the seal, and while sealed.
     stand_ins: BTreeMap<String, String>,
     /// Constraints that expand drops, as the server describes them.
@@ -163,7 +161,6 @@ pub(crate) fn compile(
         reserved: Vec::new(),
         made: Vec::new(),
         late: Vec::new(),
-        moved_tables: BTreeSet::new(),
         stand_ins: BTreeMap::new(),
         gone_constraints: BTreeSet::new(),
         rewritten: Vec::new(),
@@ -193,13 +190,7 @@ pub(crate) fn compile(
 impl Draft<'_> {
     /// Resolves a name that must exist.
     pub(crate) fn existing(&self, name: &Name) -> Result<QualifiedName, Problem> {
-        let found = self.catalog.resolve(name, &self.settings.search_path);
-        if let Some(moved) = found.as_ref().filter(|found| self.moved_tables.contains(found)) {
-            let title = format!("`{}` is renamed by this file", moved.plain());
-            return Err(Problem::new("order", name.span.clone(), title, "and named here")
-                .help("split the file: the rename goes into a migration of its own"));
-        }
-        found.ok_or_else(|| {
+        self.catalog.resolve(name, &self.settings.search_path).ok_or_else(|| {
             let path: Vec<&str> = self.settings.search_path.iter().map(Ident::as_str).collect();
             Problem::new(
                 "unknown-name",

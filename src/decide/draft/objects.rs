@@ -107,11 +107,6 @@ impl Draft<'_> {
         self.reserved.push(object);
     }
 
-    /// Notes that contract takes rights on an object away.
-    pub(crate) fn touch_rights(&mut self, object: ObjectRef) {
-        self.touched.push(object);
-    }
-
     /// The object that a name means, but for one that a statement above takes away.
     pub(crate) fn object(&self, kind: ObjectKind, target: &Target) -> Option<Object> {
         let found = self.catalog.object(kind, target, &self.settings.search_path).cloned();
