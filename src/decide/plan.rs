@@ -124,6 +124,41 @@ pub(crate) enum Work {
     Convert(Convert),
     /// Changes each row that was there at the start exactly once, by its place in a list of keys.
     Once(Once),
+    /// Brings rows of one table into step with those of another, by pages. To do it again changes nothing.
+    Across(Box<Across>),
+}
+
+/// Rows of two tables that must agree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Across {
+    /// What first copies the rows that are there, where rows of one table make those of the other.
+    pub(crate) copy: Option<Once>,
+    /// The table whose pages are read, and what it is called while sealed.
+    pub(crate) rows_of: QualifiedName,
+    pub(crate) rows_of_sealed: QualifiedName,
+    /// Locks the rows of the other side that a batch reads.
+    pub(crate) lock: Ranged,
+    /// Computes the batch's rows.
+    pub(crate) change: Ranged,
+    /// True for a row `r` that does not agree: what the last sweep and verification count.
+    pub(crate) wrong: String,
+    /// The same with the names while sealed.
+    pub(crate) wrong_sealed: String,
+    /// The value of the session setting that makes this migration's sync triggers skip the batch.
+    pub(crate) skip: String,
+}
+
+/// A statement of a batch: what stands before and behind the condition that picks its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ranged {
+    pub(crate) before: String,
+    pub(crate) after: String,
+}
+
+impl Ranged {
+    pub(crate) fn at(&self, range: &str) -> String {
+        format!("{}{range}{}", self.before, self.after)
+    }
 }
 
 /// Rows that old and new columns must agree in.
@@ -150,6 +185,8 @@ pub(crate) struct Once {
     pub(crate) key: Vec<Ident>,
     /// The statements that make it.
     pub(crate) make: Vec<String>,
+    /// Locks the rows that a batch reads, where another side could change them meanwhile.
+    pub(crate) lock: Option<Ranged>,
     /// The batch up to its WHERE.
     pub(crate) before: String,
     /// What must lie within the batch's range.
@@ -159,19 +196,37 @@ pub(crate) struct Once {
 }
 
 impl Job {
-    /// The conversion, where it is one.
-    pub(crate) fn convert(&self) -> Option<&Convert> {
+    /// The list of rows that it goes by, where it does.
+    pub(crate) fn once(&self) -> Option<&Once> {
         match &self.work {
-            Work::Convert(convert) => Some(convert),
+            Work::Convert(_) => None,
+            Work::Once(once) => Some(once),
+            Work::Across(across) => across.copy.as_ref(),
+        }
+    }
+
+    /// Whether rows can be found afterwards that still need it, or that it missed.
+    pub(crate) fn can_be_checked(&self) -> bool {
+        !matches!(self.work, Work::Once(_))
+    }
+
+    /// The table whose rows, as `r`, are checked, and what is true for a wrong one.
+    pub(crate) fn check(&self, sealed: bool) -> Option<(&QualifiedName, &str)> {
+        match &self.work {
+            Work::Convert(convert) if sealed => Some((&self.table, &convert.wrong_sealed)),
+            Work::Convert(convert) => Some((&self.table, &convert.wrong)),
+            Work::Across(across) if sealed => Some((&across.rows_of_sealed, &across.wrong_sealed)),
+            Work::Across(across) => Some((&across.rows_of, &across.wrong)),
             Work::Once(_) => None,
         }
     }
 
     /// What is counted out to batches: pages of the table, or numbers of the list.
     pub(crate) fn counted(&self) -> &QualifiedName {
-        match &self.work {
-            Work::Convert(_) => &self.table,
-            Work::Once(once) => &once.list,
+        match (&self.work, self.once()) {
+            (_, Some(once)) => &once.list,
+            (Work::Across(across), None) => &across.rows_of,
+            (Work::Convert(_) | Work::Once(_), None) => &self.table,
         }
     }
 }

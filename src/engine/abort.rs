@@ -2,7 +2,7 @@
 //! throw away what the old shape does not hold.
 
 use crate::decide::gate::Reason;
-use crate::decide::plan::{Plan, Work};
+use crate::decide::plan::Plan;
 use crate::decide::state::{Event, State};
 use crate::engine::failure::{Failure, Kind, Outcome};
 use crate::engine::step_runner::{Running, path};
@@ -67,7 +67,7 @@ impl Runner<'_> {
         self.begin().await?;
         engine.ledger.jobs_drop(&mut self.session, version).await?;
         for job in &plan.jobs {
-            if let Work::Once(once) = &job.work {
+            if let Some(once) = job.once() {
                 self.session.execute(&format!("DROP TABLE IF EXISTS {}", once.list)).await?;
             }
         }

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::decide::plan::{Job, Once, Plan, Work};
+use crate::decide::plan::{Job, Once, Plan};
 use crate::decide::state::{Event, State};
 use crate::engine::batch::{batch_begin, batch_change, next_size};
 use crate::engine::failure::{Failure, Kind, Outcome};
@@ -87,7 +87,7 @@ impl Engine {
         self.start_jobs(session, &plan, state).await?;
         fault::point("backfill.started");
         for job in &plan.jobs {
-            if let Work::Once(once) = &job.work {
+            if let Some(once) = job.once() {
                 self.list_rows(session, &plan, job, once).await?;
             }
             loop {
@@ -147,7 +147,7 @@ impl Engine {
                     Err(error) => return Err(error),
                 }
             }
-            for job in plan.jobs.iter().filter(|job| job.convert().is_some()) {
+            for job in plan.jobs.iter().filter(|job| job.once().is_none()) {
                 self.ledger.job_start(session, plan.version, job, CHUNK_PAGES, None).await?;
             }
             session.execute("COMMIT").await
@@ -254,7 +254,7 @@ impl Engine {
                     pages = (pages / 2).max(1);
                 }
                 Err(error)
-                    if job.convert().is_none() && error.code().is_some_and(|code| code.starts_with("42")) =>
+                    if job.once().is_some() && error.code().is_some_and(|code| code.starts_with("42")) =>
                 {
                     return Err(Failure::failed(format!("the data job on {} cannot go on: {error}", job.table.plain()))
                         .next(format!("bring back what is missing and run `migrate backfill {version}` again, or `migrate abort {version}`")));
@@ -294,11 +294,14 @@ impl Engine {
             };
             let Chunk { first_page, next_page, end_page } = chunk;
             let next = (next_page + pages).min(end_page);
-            let rows = session.execute(&batch_change(job, next_page, next)).await?;
+            let mut rows = 0;
+            for statement in batch_change(job, next_page, next) {
+                rows = session.execute(&statement).await?;
+            }
             fault::point("backfill.updated");
             // Looked at behind the UPDATE, whose lock keeps a rewrite out until we commit.
             // A list of numbers is the same after a rewrite.
-            if job.convert().is_some() && !self.ledger.job_is_current(session, version, &job.id).await? {
+            if job.once().is_none() && !self.ledger.job_is_current(session, version, &job.id).await? {
                 return Ok(Batch::Rewritten);
             }
             let rows = i64::try_from(rows).unwrap_or(i64::MAX);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::decide::plan::{Convert, Job, Work};
+use crate::decide::plan::{Job, Once, Work};
 use crate::decide::sync::SKIP_SETTING;
 use crate::engine::step_runner::path;
-use crate::words::ident::{Ident, QualifiedName, literal};
+use crate::words::ident::{Ident, literal};
 
 /// Pages or rows of the largest batch; one transaction stays short even where nothing needs work.
 const MAX_BATCH: i64 = 2_048;
@@ -17,35 +17,50 @@ const ROW_WAIT_MS: u32 = 500;
 /// Opens a batch's transaction. A crash of the server may lose its last commits, data and marker together. A data job
 /// means what its author's names mean, and fires every trigger.
 pub(crate) fn batch_begin(job: &Job, search_path: &[Ident]) -> String {
+    let skip = |version: &str| format!("; SET LOCAL {SKIP_SETTING} = {}", literal(version));
+    let path = || format!("; SET LOCAL search_path = {}", path(search_path));
     let own = match &job.work {
-        Work::Convert(convert) => format!("SET LOCAL {SKIP_SETTING} = {}", literal(&convert.skip)),
-        Work::Once(_) => format!("SET LOCAL search_path = {}", path(search_path)),
+        Work::Convert(convert) => skip(&convert.skip),
+        Work::Once(_) => path(),
+        Work::Across(across) if across.copy.is_some() => path() + &skip(&across.skip),
+        Work::Across(across) => skip(&across.skip),
     };
-    format!("BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '{ROW_WAIT_MS}ms'; {own}")
+    format!("BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '{ROW_WAIT_MS}ms'{own}")
 }
 
-/// Changes the rows of some pages, or of some numbers of a list. The value is computed in SET, from the row version that
-/// the UPDATE locks.
-pub(crate) fn batch_change(job: &Job, first: i64, end: i64) -> String {
-    match &job.work {
-        Work::Convert(convert) => convert_rows(&job.table, convert, &range(first, end)),
-        Work::Once(once) => format!(
-            "{} WHERE {number} >= {first} AND {number} < {end}{}",
-            once.before,
-            once.after,
-            number = once.number
-        ),
+/// Changes the rows of some pages, or of some numbers of a list; the last statement is the one that counts. The value is
+/// computed by the statement that locks the row version, or by one behind that which locks what it reads.
+pub(crate) fn batch_change(job: &Job, first: i64, end: i64) -> Vec<String> {
+    match job.once() {
+        Some(once) => listed(once, first, end),
+        None => convert_rows(job, |row| range(row, first, end)),
     }
 }
 
-/// Converts the rows of a table that a condition picks.
-pub(crate) fn convert_rows(table: &QualifiedName, convert: &Convert, which: &str) -> String {
-    format!("UPDATE ONLY {table} SET {} WHERE {which} AND ({})", convert.set, convert.need)
+fn listed(once: &Once, first: i64, end: i64) -> Vec<String> {
+    let numbers = format!("{0} >= {first} AND {0} < {end}", once.number);
+    let lock = once.lock.as_ref().map(|lock| lock.at(&numbers));
+    lock.into_iter().chain([format!("{} WHERE {numbers}{}", once.before, once.after)]).collect()
+}
+
+/// Converts the rows that a condition picks; `which` makes it for what the rows are called, such as `r.`.
+pub(crate) fn convert_rows(job: &Job, which: impl Fn(&str) -> String) -> Vec<String> {
+    match &job.work {
+        Work::Convert(convert) => vec![format!(
+            "UPDATE ONLY {} SET {} WHERE {} AND ({})",
+            job.table,
+            convert.set,
+            which(""),
+            convert.need
+        )],
+        Work::Across(across) => vec![across.lock.at(&which("r.")), across.change.at(&which("r."))],
+        Work::Once(_) => Vec::new(),
+    }
 }
 
 /// Pages from `first` to before `end`, as a TID range scan.
-pub(crate) fn range(first: i64, end: i64) -> String {
-    format!("ctid >= '({first},0)'::tid AND ctid < '({end},0)'::tid")
+pub(crate) fn range(row: &str, first: i64, end: i64) -> String {
+    format!("{row}ctid >= '({first},0)'::tid AND {row}ctid < '({end},0)'::tid")
 }
 
 /// The size of the next batch: towards the target time, at most half as large again, never down by more than half.

@@ -1,6 +1,6 @@
 //! Which row a batch of one page or one number fails at.
 
-use crate::decide::plan::{Job, Once, Plan, Work};
+use crate::decide::plan::{Job, Once, Plan};
 use crate::engine::Engine;
 use crate::engine::batch::{batch_begin, convert_rows, range};
 use crate::engine::failure::Failure;
@@ -18,9 +18,9 @@ impl Engine {
         error: PgError,
     ) -> Failure {
         let version = plan.version;
-        let found = match &job.work {
-            Work::Convert(_) => self.find_the_row(session, plan, job).await.ok().flatten(),
-            Work::Once(once) => {
+        let found = match job.once() {
+            None => self.find_the_row(session, plan, job).await.ok().flatten(),
+            Some(once) => {
                 let key = self.next_listed(session, plan, job, once).await.ok().flatten();
                 key.map(|key| (key, None))
             }
@@ -30,7 +30,7 @@ impl Engine {
             let message = format!("backfill of {}: {}", job.table.plain(), failure.message);
             return Failure { message, ..failure };
         };
-        let done = if job.convert().is_some() { "converted" } else { "changed" };
+        let done = if job.once().is_none() { "converted" } else { "changed" };
         let error = of_row.unwrap_or(error);
         Failure::failed(format!("a row of {} cannot be {done}: {error}", job.table.plain()))
             .details(vec![format!("row with {key}")])
@@ -86,32 +86,32 @@ impl Engine {
             place: String,
             key: String,
         }
-        let Some(convert) = job.convert() else { return Ok(None) };
-        let key = self.ledger.row_key(session, &job.table).await?;
+        let key = self.ledger.row_key(session, job.counted()).await?;
         session.execute(&batch_begin(job, &plan.search_path)).await?;
         let found = async {
             let Some(chunk) = self.ledger.chunk_claim(session, plan.version, &job.id).await? else {
                 return Ok(None);
             };
-            let range = range(chunk.next_page, chunk.next_page + 1);
+            let range = range("", chunk.next_page, chunk.next_page + 1);
             let rows: Vec<Row> = session
                 .rows(
                     &format!(
                         "SELECT ctid::text AS place, {key} AS key FROM ONLY {} WHERE {range}",
-                        job.table
+                        job.counted()
                     ),
                     &[],
                 )
                 .await?;
             for Row { place, key } in rows {
                 session.execute("SAVEPOINT row").await?;
-                let one = convert_rows(&job.table, convert, &format!("ctid = {}::tid", literal(&place)));
-                if let Err(error) = session.execute(&one).await {
-                    return if error.is_data() || error.code().is_some() {
-                        Ok(Some((key, Some(error))))
-                    } else {
-                        Err(error)
-                    };
+                for one in convert_rows(job, |row| format!("{row}ctid = {}::tid", literal(&place))) {
+                    if let Err(error) = session.execute(&one).await {
+                        return if error.is_data() || error.code().is_some() {
+                            Ok(Some((key, Some(error))))
+                        } else {
+                            Err(error)
+                        };
+                    }
                 }
                 session.execute("RELEASE SAVEPOINT row").await?;
             }

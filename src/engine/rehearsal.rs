@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::decide::plan::{Mode, Plan, Step};
+use crate::decide::plan::{Mode, Plan, Step, Work};
 use crate::engine::Runner;
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::step_runner::{Running, settings};
@@ -52,7 +52,7 @@ impl Runner<'_> {
     /// Tries a plan that takes objects away or changes them, from the first step to the drop, and the seal backwards: whether
     /// such statements fit together only the server knows.
     pub(crate) async fn rehearse_plan(&mut self, file: &MigrationFile, plan: &Plan) -> Outcome<()> {
-        if plan.objects.is_empty() && plan.jobs.iter().all(|job| job.convert().is_some()) {
+        if plan.objects.is_empty() && plan.jobs.iter().all(|job| matches!(job.work, Work::Convert(_))) {
             return Ok(());
         }
         // A change of type needs its indexes and its data first.

@@ -2,13 +2,14 @@
 
 use crate::decide::plan::{Job, Plan};
 use crate::decide::state::{Event, State};
-use crate::engine::batch::{batch_begin, batch_change, range};
+use crate::engine::batch::{batch_begin, convert_rows, range};
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::step_runner::Running;
 use crate::engine::{Engine, Happening, RUNNER_WAIT, Runner};
 use crate::pg::error::PgError;
 use crate::pg::lease::hold;
 use crate::words::fault;
+use crate::words::ident::QualifiedName;
 use crate::words::version::Version;
 
 /// Pages read at once by the sweep and by verification: nearly all rows need nothing by then.
@@ -54,7 +55,7 @@ impl Runner<'_> {
             State::Backfilling => {}
             // Verification failed, or has not run since: convert what is left and look again.
             State::Ready => {
-                for job in plan.jobs.iter().filter(|job| job.convert().is_some()) {
+                for job in plan.jobs.iter().filter(|job| job.can_be_checked()) {
                     self.sweep(job).await?;
                 }
                 self.verify_plan(plan, Names::Open).await?;
@@ -63,7 +64,7 @@ impl Runner<'_> {
             state => return Ok(state),
         }
         for job in &plan.jobs {
-            let swept = if job.convert().is_some() { self.sweep(job).await? } else { 0 };
+            let swept = if job.can_be_checked() { self.sweep(job).await? } else { 0 };
             self.engine.ledger.job_finish(&mut self.session, plan.version, &job.id, swept).await?;
             fault::point("backfill.swept");
         }
@@ -92,7 +93,8 @@ impl Runner<'_> {
     }
 
     async fn sweep_once(&mut self, job: &Job) -> Outcome<i64> {
-        let pages = self.engine.ledger.pages(&mut self.session, &job.table).await?;
+        let Some((table, _)) = job.check(false) else { return Ok(0) };
+        let pages = self.engine.ledger.pages(&mut self.session, table).await?;
         let (mut first, mut size, mut converted, mut conflicts) = (0, SWEEP_PAGES, 0, 0);
         while first < pages {
             let end = (first + size).min(pages);
@@ -120,7 +122,10 @@ impl Runner<'_> {
             if !hold(session, &ledger, epoch).await? {
                 return Err(PgError::Overtaken("another runner has taken over".to_owned()));
             }
-            let rows = session.execute(&batch_change(job, first, end)).await?;
+            let mut rows = 0;
+            for statement in convert_rows(job, |row| range(row, first, end)) {
+                rows = session.execute(&statement).await?;
+            }
             session.execute("COMMIT").await?;
             Ok(rows)
         }
@@ -156,9 +161,8 @@ impl Runner<'_> {
     pub(crate) async fn verify_plan(&mut self, plan: &Plan, names: Names) -> Outcome<()> {
         self.engine.observer.saw(Happening::Note(format!("migration {}: verifying", plan.version)));
         for job in &plan.jobs {
-            let Some(convert) = job.convert() else { continue };
-            let wrong = if names == Names::Open { &convert.wrong } else { &convert.wrong_sealed };
-            let rows = match self.wrong_rows(job, wrong).await {
+            let Some((table, wrong)) = job.check(names == Names::Sealed) else { continue };
+            let rows = match self.wrong_rows(table, wrong).await {
                 Ok(rows) => rows,
                 Err(failure) => {
                     self.engine.ledger.set_verified(&mut self.session, plan.version, false).await?;
@@ -185,20 +189,19 @@ impl Runner<'_> {
         Ok(())
     }
 
-    async fn wrong_rows(&mut self, job: &Job, wrong: &str) -> Outcome<Vec<String>> {
+    async fn wrong_rows(&mut self, table: &QualifiedName, wrong: &str) -> Outcome<Vec<String>> {
         #[derive(serde::Deserialize)]
         struct Row {
             key: String,
         }
-        let key = self.engine.ledger.row_key(&mut self.session, &job.table).await?;
-        let pages = self.engine.ledger.pages(&mut self.session, &job.table).await?;
+        let key = self.engine.ledger.row_key(&mut self.session, table).await?;
+        let pages = self.engine.ledger.pages(&mut self.session, table).await?;
         let mut first = 0;
         while first < pages {
             let end = (first + SWEEP_PAGES).min(pages);
             let sql = format!(
-                "SELECT {key} AS key FROM ONLY {} WHERE {} AND ({wrong}) LIMIT {LISTED_ROWS}",
-                job.table,
-                range(first, end)
+                "SELECT {key} AS key FROM ONLY {table} AS r WHERE {} AND ({wrong}) LIMIT {LISTED_ROWS}",
+                range("r.", first, end)
             );
             match self.session.rows::<Row>(&sql, &[]).await {
                 Ok(rows) if rows.is_empty() => first = end,

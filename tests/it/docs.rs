@@ -111,9 +111,19 @@ async fn plan(kind: &Kind) -> String {
     steps(&mut page, "expand", &plan["expand"]);
     for job in plan["jobs"].as_array().unwrap() {
         page.push_str("-- backfill, in batches\n");
-        let (convert, once) = (&job["work"]["convert"], &job["work"]["once"]);
+        let (convert, across) = (&job["work"]["convert"], &job["work"]["across"]);
+        let once = if across.is_null() { &job["work"]["once"] } else { &across["copy"] };
         let part = |of: &Value, name: &str| of[name].as_str().unwrap().to_owned();
-        if once.is_null() {
+        if !once.is_null() && !once["lock"].is_null() {
+            let (before, after) = (part(&once["lock"], "before"), part(&once["lock"], "after"));
+            let _ = writeln!(page, "{before}<numbers>{after};");
+        }
+        if !across.is_null() && once.is_null() {
+            for step in ["lock", "change"] {
+                let (before, after) = (part(&across[step], "before"), part(&across[step], "after"));
+                let _ = writeln!(page, "{before}<pages>{after};");
+            }
+        } else if once.is_null() {
             let table = job["table"]["name"].as_str().unwrap();
             let (set, need) = (part(convert, "set"), part(convert, "need"));
             let _ = writeln!(page, "UPDATE ONLY {table} SET {set} WHERE <pages> AND ({need});");

@@ -18,6 +18,7 @@ mod gate;
 mod in_flight;
 mod journeys;
 mod locks;
+mod moves;
 mod objects;
 mod property;
 mod readme;

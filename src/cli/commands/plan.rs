@@ -46,17 +46,21 @@ fn describe(text: &mut String, plan: &Plan) {
     if !plan.jobs.is_empty() {
         let _ = writeln!(text, "\n== backfill, in batches\n");
         for job in &plan.jobs {
+            if let Some(once) = job.once() {
+                let _ = writeln!(text, "{};", once.make.join(";\n"));
+                if let Some(lock) = &once.lock {
+                    let _ = writeln!(text, "{};", lock.at("<numbers>"));
+                }
+                let _ = writeln!(text, "{}\nWHERE <numbers>{};\n", once.before, once.after);
+            }
             let _ = match &job.work {
                 Work::Convert(Convert { set, need, .. }) => {
                     writeln!(text, "UPDATE ONLY {}\nSET {set}\nWHERE <pages> AND ({need});\n", job.table)
                 }
-                Work::Once(once) => writeln!(
-                    text,
-                    "{};\n{}\nWHERE <numbers>{};\n",
-                    once.make.join(";\n"),
-                    once.before,
-                    once.after
-                ),
+                Work::Across(across) => {
+                    writeln!(text, "{};\n{};\n", across.lock.at("<pages>"), across.change.at("<pages>"))
+                }
+                Work::Once(_) => Ok(()),
             };
         }
     }

@@ -87,6 +87,7 @@ pub(crate) fn plan(
         column: column.clone(),
         span: span.clone(),
         filled,
+        from_elsewhere: false,
         default_later: false,
     });
     if let Some(known) = draft.catalog.table_mut(table) {

@@ -56,7 +56,7 @@ pub(crate) fn phase(
                 .help("split the file: the rename goes into a migration of its own"));
         }
         untouched &= !draft.is_filled_below(table, column);
-        untouched &= draft.added(table, column).is_some_and(|added| added.filled.is_none());
+        untouched &= draft.added(table, column).is_some_and(|added| !added.is_filled());
     }
     let phase = if untouched { Phase::Expand } else { Phase::Contract };
     for column in columns {

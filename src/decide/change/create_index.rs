@@ -45,7 +45,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, index: &CreateI
         if draft.catalog.table(&table).is_none_or(|known| known.column(column).is_none()) {
             return Err(Problem::no_column(statement.span.clone(), &table, column, "named here"));
         }
-        filled += usize::from(draft.added(&table, column).is_some_and(|added| added.filled.is_some()));
+        filled += usize::from(draft.added(&table, column).is_some_and(|added| added.is_filled()));
     }
     let all_new = index
         .tail

@@ -12,7 +12,7 @@ use crate::model::sql::{Statement, StatementKind};
 use crate::words::ident::QualifiedName;
 
 pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), Problem> {
-    let StatementKind::CreateTable { name, if_not_exists, columns, special } = &statement.kind else {
+    let StatementKind::CreateTable { name, if_not_exists, columns, special, .. } = &statement.kind else {
         return Ok(());
     };
     if let Some(special) = special {

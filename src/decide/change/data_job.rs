@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use crate::decide::change::{create_table, supported};
+use crate::decide::change::{create_table, split_table, supported};
 use crate::decide::draft::{Draft, Phase, step};
 use crate::decide::plan::{Job, Once, TableLock, Work};
 use crate::model::catalog::{Column, Table};
@@ -31,11 +31,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
     let driving = draft.existing(&change.driving)?;
     if draft.created.contains(&target) {
         if change.verb == Verb::Insert && !draft.created.contains(&driving) {
-            let what = "INSERT … SELECT from an existing table into one that this file creates (a move between tables)";
-            return Err(Problem::unsupported(span.clone(), what).help(
-                "what old code writes meanwhile would not follow; create the table in a migration before, and this copies the \
-                 rows that are there",
-            ));
+            return split_table::plan(draft, statement, change);
         }
         return create_table::plan_later(draft, statement, &target, &first_word(statement));
     }
@@ -95,7 +91,7 @@ fn first_word(statement: &Statement) -> String {
 }
 
 /// Columns that tell each row from all others and are never null.
-fn key(known: &Table, span: &Range<usize>) -> Result<Vec<Ident>, Problem> {
+pub(super) fn key(known: &Table, span: &Range<usize>) -> Result<Vec<Ident>, Problem> {
     let never_null =
         |column: &Ident| known.column(column).is_some_and(|column| column.not_null && !column.generated);
     let keys = known.constraints.iter().filter(|constraint| {
@@ -171,10 +167,17 @@ fn is_set(statement: &Statement, column: &Ident) -> bool {
     matches!(&statement.kind, StatementKind::Update { sets, .. } if sets.iter().any(|set| &set.column == column))
 }
 
+/// The tables of a batch and its list. A query has no system columns that could be meant.
+pub(super) fn with_list(sources: &str, list: &QualifiedName) -> String {
+    let comma = if sources.is_empty() { "" } else { ", " };
+    format!("{sources}{comma}(SELECT * FROM {list}) AS {LIST}")
+}
+
 /// The list of keys and the batch, and the query that the list is made of.
-fn once(draft: &Draft<'_>, change: &DataChange, known: &Table, key: &[Ident]) -> (Once, String) {
+pub(super) fn once(draft: &Draft<'_>, change: &DataChange, known: &Table, key: &[Ident]) -> (Once, String) {
     let version = draft.file.version.number();
-    let name = Ident::new(format!("list_{version}_{}", draft.data_jobs.len() + 1));
+    let number = draft.data_jobs.len() + draft.crossings.len() + 1;
+    let name = Ident::new(format!("list_{version}_{number}"));
     let list = QualifiedName::new(draft.settings.ledger.clone(), name);
     let row = change.alias.as_ref().unwrap_or(&known.name.name);
     let aliased = match &change.alias {
@@ -203,11 +206,7 @@ fn once(draft: &Draft<'_>, change: &DataChange, known: &Table, key: &[Ident]) ->
         keys.join(", ")
     );
     let create = format!("CREATE TABLE {list} AS {listed}");
-    // A query has no system columns that could be meant.
-    let from = |sources: &str| match sources {
-        "" => format!("(SELECT * FROM {list}) AS {LIST}"),
-        sources => format!("{sources}, (SELECT * FROM {list}) AS {LIST}"),
-    };
+    let from = |sources: &str| with_list(sources, &list);
     let before = match change.verb {
         Verb::Update => format!("UPDATE {aliased} {} FROM {}", change.head, from(&change.sources)),
         Verb::Delete => format!("DELETE FROM {aliased} USING {}", from(&change.sources)),
@@ -221,6 +220,7 @@ fn once(draft: &Draft<'_>, change: &DataChange, known: &Table, key: &[Ident]) ->
         ],
         number: format!("{LIST}.{NUMBER}"),
         key: key.to_vec(),
+        lock: None,
         list,
         before,
         after: format!("{matches}{condition} {}", change.tail).trim_end().to_owned(),

@@ -61,7 +61,7 @@ pub(crate) fn plan(
         let title = format!("`{}` is generated: the server computes it", column.as_str());
         return Err(Problem::new("directive", span.clone(), title, "dropped here").help("take `down` out"));
     }
-    let generated = old.generated;
+    let (generated, old) = (old.generated, old.clone());
     if down.is_none() && old.not_null && !generated && old.default.is_none() && !old.identity {
         return Err(Problem::new(
             "down-needed",
@@ -91,7 +91,14 @@ pub(crate) fn plan(
         None => "contract: seal, soak, drop",
     };
     draft.note(span, what, becomes);
-    draft.table(table).dropped.push(Dropped { column: column.clone(), down, generated, span: span.clone() });
+    draft.table(table).dropped.push(Dropped {
+        column: column.clone(),
+        down,
+        known: old,
+        kept_from_elsewhere: false,
+        generated,
+        span: span.clone(),
+    });
     if let Some(known) = draft.catalog.table_mut(table) {
         known.columns.retain(|known| &known.name != column);
     }

@@ -2,13 +2,13 @@
 //! Phases: expand installs the sync triggers; backfill runs the UPDATE in batches.
 //! Locks: ROW EXCLUSIVE, one short transaction per batch.
 //! Undo: goes with the column.
-//! Limits: an UPDATE of columns that the file constrains is a repair, of others a data job; values of other tables are not
-//! done yet.
+//! Limits: an UPDATE of columns that the file constrains is a repair, of others a data job; values of another table are moved
+//! from there.
 
 use std::collections::BTreeSet;
 
 use crate::decide::change::repair::is_constrained_below;
-use crate::decide::change::{data_job, repair, supported};
+use crate::decide::change::{data_job, move_columns, repair, supported};
 use crate::decide::draft::{Draft, Filled, Phase, Touch};
 use crate::model::problem::Problem;
 use crate::model::sql::{Expression, SetColumn, SetValue, Statement, StatementKind};
@@ -35,7 +35,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), P
         return Err(Problem::unsupported(statement.span.clone(), unusual));
     }
     if !change.sources.is_empty() {
-        return Err(Problem::unsupported(statement.span.clone(), "UPDATE … FROM another table"));
+        return move_columns::plan(draft, statement, sets, change);
     }
     let alias = change.alias.as_ref().unwrap_or(&table.name);
     let condition = match &change.condition {
@@ -146,6 +146,10 @@ pub(crate) fn resolve(
             let title = format!("`{}` is generated, and triggers run before it is computed", column.as_str());
             return Err(Problem::new("generated-source", span, title, "read here")
                 .help("write out its expression instead"));
+        }
+        if draft.added(table, &column).is_some_and(|added| added.from_elsewhere) {
+            let title = format!("`{}` is filled from another table", column.as_str());
+            return Err(Problem::new("fill-source", span, title, "read here").help("split the file"));
         }
         match draft.added(table, &column).map(|added| added.filled.clone()) {
             None => {

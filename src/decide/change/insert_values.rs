@@ -5,7 +5,7 @@
 //! Limits: abort leaves rows that were inserted into an existing table.
 
 use crate::decide::change::create_table;
-use crate::decide::draft::Draft;
+use crate::decide::draft::{Added, Draft};
 use crate::decide::plan::TableLock;
 use crate::model::problem::Problem;
 use crate::model::sql::{Name, Statement};
@@ -20,7 +20,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, name: &Name) ->
         .tables
         .iter()
         .filter(|work| work.name == table)
-        .any(|work| !work.repairs.is_empty() || work.added.iter().any(|added| added.filled.is_some()));
+        .any(|work| !work.repairs.is_empty() || work.added.iter().any(Added::is_filled));
     if filled {
         let title =
             format!("an UPDATE above changes `{}` in backfill, and these rows with it", table.plain());

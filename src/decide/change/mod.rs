@@ -3,6 +3,7 @@
 //!
 //! To add a kind: give the statement a type in `model::sql`, write its file here, name it in the match below.
 
+pub(crate) mod across;
 pub(crate) mod add_check;
 pub(crate) mod add_column;
 pub(crate) mod add_foreign_key;
@@ -25,6 +26,8 @@ pub(crate) mod fill_column;
 pub(crate) mod hand_over;
 pub(crate) mod insert_values;
 pub(crate) mod mapping;
+pub(crate) mod move_columns;
+pub(crate) mod move_source;
 pub(crate) mod names;
 pub(crate) mod rename_column;
 pub(crate) mod rename_constraint;
@@ -38,6 +41,7 @@ pub(crate) mod sequence;
 pub(crate) mod set_default;
 pub(crate) mod set_not_null;
 pub(crate) mod setting;
+pub(crate) mod split_table;
 pub(crate) mod table;
 pub(crate) mod validate_constraint;
 

@@ -50,7 +50,7 @@ pub(crate) fn assemble(
     for added in &work.added {
         expand.extend(add_column(draft, table, added)?);
         let mut column = Column::added(&added.column);
-        if added.filled.is_some() {
+        if added.is_filled() {
             (column.not_null, column.default) = (false, None);
         }
         columns.push(column);
@@ -130,7 +130,7 @@ fn add_column(draft: &mut Draft<'_>, table: &QualifiedName, added: &Added) -> Re
     if serial.contains(&column.type_sql.to_ascii_lowercase().as_str()) {
         return Err(Problem::unsupported(added.span.clone(), &format!("ADD COLUMN … {}", column.type_sql)));
     }
-    if added.filled.is_some() {
+    if added.is_filled() {
         return Ok(vec![head]);
     }
     if let Some(computed) = &column.computed {
@@ -202,7 +202,7 @@ fn check_repairs(work: &TableDraft) -> Result<(), Problem> {
 
 /// Columns that become NOT NULL in contract: those that the file fills, and those that were there.
 fn not_null(work: &TableDraft) -> impl Iterator<Item = &Ident> {
-    let filled = work.added.iter().filter(|added| added.filled.is_some() && added.column.not_null);
+    let filled = work.added.iter().filter(|added| added.is_filled() && added.column.not_null);
     filled.map(|added| &added.column.name).chain(&work.not_null)
 }
 
@@ -217,7 +217,7 @@ fn seal(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping], swap: retype
         seal.sql.push(format!("ALTER TABLE {table} DROP CONSTRAINT {check}"));
         seal.undo.push(format!("ALTER TABLE {table} ALTER COLUMN {name} DROP NOT NULL"));
     }
-    for added in work.added.iter().filter(|added| added.filled.is_some()) {
+    for added in work.added.iter().filter(|added| added.is_filled()) {
         let name = &added.column.name;
         if let Some(default) = &added.column.default {
             seal.sql.push(format!(
@@ -241,7 +241,7 @@ fn seal(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping], swap: retype
             column: dropped.column.clone(),
             going: dropped.column.clone(),
             hidden,
-            kept_current: dropped.down.is_some() || dropped.generated,
+            kept_current: dropped.down.is_some() || dropped.generated || dropped.kept_from_elsewhere,
             replaced: None,
         });
     }

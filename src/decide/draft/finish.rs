@@ -7,7 +7,7 @@ use super::objects::ObjectSteps;
 use super::steps::{analyze, step};
 use super::{Draft, Moving, Placed, Role, TableDraft};
 use crate::decide::change;
-use crate::decide::plan::{FORMAT, Job, Plan, Step, Work};
+use crate::decide::plan::{FORMAT, Job, Plan, Step};
 use crate::model::catalog::Catalog;
 use crate::model::problem::Problem;
 use crate::words::ident::QualifiedName;
@@ -20,6 +20,7 @@ impl Draft<'_> {
         let version = self.file.version;
         let (mut seal, mut jobs, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
         let mut drop: Vec<(usize, Step)> = Vec::new();
+        let crossings = change::across::assemble(&mut self, before)?;
         let hidden = self.hidden_objects();
         let ObjectSteps { mut by_table, last, drops } = self.object_steps();
         let mut added = Vec::new();
@@ -65,6 +66,20 @@ impl Draft<'_> {
             }
         }
         seal.extend(by_table.into_iter().map(|(table, objects)| objects.step(&table)));
+        for parts in crossings {
+            let placed =
+                parts.expand.into_iter().map(|step| Placed { at: usize::MAX, words: BTreeSet::new(), step });
+            self.expand.extend(placed);
+            // Before what goes: the triggers name it.
+            drop.extend(parts.drop.into_iter().map(|step| (0, step)));
+            jobs.push(parts.job);
+            moving.extend(parts.moving.into_iter().map(|(table, column, role)| Moving {
+                version,
+                table,
+                column,
+                role,
+            }));
+        }
         for table in self.catalog.tables.iter().filter(|table| self.created.contains(&table.name)) {
             after.tables.push(table.clone());
         }
@@ -84,7 +99,7 @@ impl Draft<'_> {
         after.objects.extend(self.catalog.objects.iter().cloned());
         jobs.append(&mut self.data_jobs);
         for job in &jobs {
-            if let Work::Once(once) = &job.work {
+            if let Some(once) = job.once() {
                 self.settle.push(step(
                     format!("forget which rows of {} there were", job.table.plain()),
                     vec![format!("DROP TABLE IF EXISTS {}", once.list)],

@@ -2,6 +2,7 @@
 //! into phases and steps.
 
 mod claims;
+mod crossing;
 mod data_order;
 mod finish;
 mod objects;
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use claims::Claim;
+pub(crate) use crossing::Crossing;
 pub(crate) use steps::{
     has_constraint, has_unproved, install, lock_tables, step, table_step, undo_only, validate,
 };
@@ -117,6 +119,8 @@ pub(crate) struct Draft<'a> {
     claims: Vec<Claim>,
     /// Data changes that run once for each row.
     pub(crate) data_jobs: Vec<Job>,
+    /// Data that moves between tables.
+    pub(crate) crossings: Vec<Crossing>,
     planned_jobs: Vec<data_order::Planned>,
     /// Identifiers in statements that run as written.
     mentions: BTreeSet<String>,
@@ -167,6 +171,7 @@ pub(crate) fn compile(
         losses: Vec::new(),
         claims: Vec::new(),
         data_jobs: Vec::new(),
+        crossings: Vec::new(),
         planned_jobs: Vec::new(),
         mentions: BTreeSet::new(),
         at: 0,

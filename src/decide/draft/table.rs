@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::decide::sync::Repair;
-use crate::model::catalog::Conversion;
+use crate::model::catalog::{Column, Conversion};
 use crate::model::sql::{Expression, NewColumn};
 use crate::words::ident::{Ident, QualifiedName};
 
@@ -39,8 +39,17 @@ pub(crate) struct Added {
     pub(crate) span: Range<usize>,
     /// What an UPDATE of the file computes for it.
     pub(crate) filled: Option<Filled>,
+    /// Whether an UPDATE … FROM of the file fills it from another table.
+    pub(crate) from_elsewhere: bool,
     /// Whether the default came after ADD COLUMN, so that rows which exist do not get it.
     pub(crate) default_later: bool,
+}
+
+impl Added {
+    /// Whether triggers give it its value until contract.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.filled.is_some() || self.from_elsewhere
+    }
 }
 
 /// The value that the UPDATEs of a file give a column, in terms of columns that exist before the file.
@@ -57,6 +66,10 @@ pub(crate) struct Filled {
 pub(crate) struct Dropped {
     pub(crate) column: Ident,
     pub(crate) down: Option<Expression>,
+    /// The column as it is above the statement.
+    pub(crate) known: Column,
+    /// Whether columns of another table keep it current.
+    pub(crate) kept_from_elsewhere: bool,
     /// Whether the server computes it.
     pub(crate) generated: bool,
     pub(crate) span: Range<usize>,

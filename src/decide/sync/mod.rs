@@ -5,12 +5,14 @@
 //! from what new code gave; a last pass, sorting after them, computes the new shape where the row is still
 //! inconsistent.
 
+mod across;
 mod functions;
 mod repair;
 mod triggers;
 
 use std::collections::BTreeSet;
 
+pub(crate) use across::{Across, Left, Moved};
 pub(crate) use repair::Repair;
 
 use crate::words::ident::{Ident, QualifiedName};

@@ -1,5 +1,6 @@
 //! The trigger functions and triggers of a mapping.
 
+use super::across::ACROSS_SETTING;
 use super::{DefaultKind, Mapping, SKIP_SETTING, Shape, Up};
 use crate::words::ident::{Ident, literal};
 
@@ -321,9 +322,11 @@ impl Mapping {
     /// Only a write that changes nothing else of the mapping is evidence: ORMs send every column.
     fn note_when(&self) -> Vec<(&'static str, String)> {
         let new = self.new_names();
+        // What another table's trigger writes here is new code's doing.
         let quiet = format!(
-            "{} AND coalesce(current_setting({}, true), '') <> {}",
+            "{} AND coalesce(current_setting({}, true), '') = '' AND coalesce(current_setting({}, true), '') <> {}",
             self.not_skipped(),
+            literal(ACROSS_SETTING),
             literal(&self.note_setting()),
             note_bucket()
         );

@@ -178,7 +178,7 @@ fn constraint_action(node: &SyntaxNode) -> Option<Action> {
 }
 
 /// Reads a constraint; one that stands behind a column is turned into the table's constraint that means the same.
-fn constraint(node: &SyntaxNode, inline: Option<&Ident>) -> Option<NewConstraint> {
+pub(super) fn constraint(node: &SyntaxNode, inline: Option<&Ident>) -> Option<NewConstraint> {
     let clause = child(node, SyntaxKind::CONSTRAINT_NAME_CLAUSE);
     let name = clause.and_then(|clause| ident(&child(&clause, SyntaxKind::CONSTRAINT_NAME)?));
     let written = |without: &[SyntaxKind]| {

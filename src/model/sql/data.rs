@@ -6,7 +6,7 @@ use squawk_syntax::{SyntaxKind, SyntaxNode};
 
 use super::expression::Expression;
 use super::read::{child, has, has_token, ident, name, name_in, span};
-use super::statement::{DataChange, SetColumn, SetValue, StatementKind, Verb};
+use super::statement::{Apart, Conjunct, DataChange, SetColumn, SetValue, StatementKind, Verb};
 use crate::words::ident::Ident;
 
 /// Reads a data change; `None` if it is in a form that is not known.
@@ -52,6 +52,7 @@ fn update(node: &SyntaxNode) -> Option<StatementKind> {
         head: set_clause.text().to_string(),
         sources: sources(node, SyntaxKind::FROM_CLAUSE),
         tail: String::new(),
+        apart: child(node, SyntaxKind::FROM_CLAUSE).and_then(|from| apart(&from, node, Vec::new())),
         unusual: unusual(node),
         alias: alias(node, SyntaxKind::OPTIONAL_AS_ALIAS),
         condition: condition(node),
@@ -81,6 +82,7 @@ fn delete(node: &SyntaxNode) -> Option<DataChange> {
         condition: condition(node),
         tail: String::new(),
         calls: BTreeSet::new(),
+        apart: None,
         unusual: unusual(node),
     })
 }
@@ -138,8 +140,58 @@ fn insert(node: &SyntaxNode) -> Option<DataChange> {
         condition: condition(&select),
         tail: child(node, SyntaxKind::ON_CONFLICT_CLAUSE).map_or_else(String::new, |part| text(&part)),
         calls,
+        apart: inserted(node, &clause).and_then(|values| apart(&from, &select, values)),
         unusual,
     })
+}
+
+/// The columns of an INSERT with the values that its SELECT gives them; `None` where they are not named one for one.
+fn inserted(node: &SyntaxNode, clause: &SyntaxNode) -> Option<Vec<(Ident, Expression)>> {
+    let columns: Vec<Ident> = child(node, SyntaxKind::COLUMN_TARGET_LIST)?
+        .children()
+        .map(|target| ident(&child(&target, SyntaxKind::COLUMN_NAME_REF)?))
+        .collect::<Option<_>>()?;
+    let values: Vec<Expression> = child(clause, SyntaxKind::TARGET_LIST)?
+        .children()
+        .map(|target| Some(Expression::from_node(&target.children().next()?)))
+        .collect::<Option<_>>()?;
+    (columns.len() == values.len()).then(|| columns.into_iter().zip(values).collect())
+}
+
+fn apart(from: &SyntaxNode, statement: &SyntaxNode, values: Vec<(Ident, Expression)>) -> Option<Apart> {
+    let mut items = from.children();
+    let item = items.next().filter(|item| item.kind() == SyntaxKind::RELATION_FROM_ITEM)?;
+    let plain = items.next().is_none()
+        && !has_token(&item, SyntaxKind::ONLY_KW)
+        && item
+            .children()
+            .all(|part| matches!(part.kind(), SyntaxKind::RELATION_NAME_REF | SyntaxKind::FROM_ALIAS));
+    let mut conjuncts = Vec::new();
+    let condition = child(statement, SyntaxKind::WHERE_CLAUSE).and_then(|clause| clause.children().next());
+    condition.iter().for_each(|condition| split(condition, &mut conjuncts));
+    Some(Apart {
+        source: name(&child(&item, SyntaxKind::RELATION_NAME_REF).filter(|_| plain)?)?,
+        source_alias: alias(&item, SyntaxKind::FROM_ALIAS),
+        conjuncts,
+        values,
+    })
+}
+
+/// The parts of a condition between its ANDs.
+fn split(node: &SyntaxNode, into: &mut Vec<Conjunct>) {
+    let parts: Vec<SyntaxNode> = node.children().collect();
+    match (node.kind(), parts.as_slice()) {
+        (SyntaxKind::PAREN_EXPR, [inner]) => split(inner, into),
+        (SyntaxKind::BIN_EXPR, [left, right]) if has_token(node, SyntaxKind::AND_KW) => {
+            split(left, into);
+            split(right, into);
+        }
+        (SyntaxKind::BIN_EXPR, [left, right]) if has_token(node, SyntaxKind::EQ) => {
+            let equal = Some((Expression::from_node(left), Expression::from_node(right)));
+            into.push(Conjunct { whole: Expression::from_node(node), equal });
+        }
+        _ => into.push(Conjunct { whole: Expression::from_node(node), equal: None }),
+    }
 }
 
 fn alias(node: &SyntaxNode, kind: SyntaxKind) -> Option<Ident> {

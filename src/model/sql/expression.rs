@@ -194,6 +194,17 @@ impl Expression {
         self.may_raise
     }
 
+    /// The references to columns, each with its qualifier.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = (Option<&Ident>, &Ident)> {
+        self.columns.iter().map(|used| (used.qualifier.as_ref(), &used.column))
+    }
+
+    /// The column, where the expression is nothing but a reference to one.
+    pub(crate) fn as_column(&self) -> Option<(Option<&Ident>, &Ident)> {
+        let [used] = self.columns.as_slice() else { return None };
+        (used.range == (0..self.text.len())).then_some((used.qualifier.as_ref(), &used.column))
+    }
+
     /// The text with each reference to a column replaced by what `to` gives for it.
     pub(crate) fn replaced(&self, to: impl Fn(&Ident) -> String) -> String {
         let mut text = String::with_capacity(self.text.len());

@@ -17,9 +17,9 @@ use squawk_syntax::{SourceFile, SyntaxElement, SyntaxKind, SyntaxNode};
 pub(crate) use expression::Expression;
 pub(crate) use read::rename_in_index;
 pub(crate) use statement::{
-    Action, ColumnDefault, ConstraintKind, CreateIndex, CreateObject, CreateOnTable, DataChange, DropObjects,
-    KeyIndex, Name, NewColumn, NewConstraint, NewName, ObjectKind, RenameObject, SetColumn, SetValue,
-    Statement, StatementKind, Target, Verb,
+    Action, Apart, ColumnDefault, Conjunct, ConstraintKind, CreateIndex, CreateObject, CreateOnTable,
+    DataChange, DropObjects, KeyIndex, Name, NewColumn, NewConstraint, NewName, ObjectKind, RenameObject,
+    SetColumn, SetValue, Statement, StatementKind, Target, Verb,
 };
 
 use crate::model::directive::{self, FileOptions, Placed, Read};

@@ -6,7 +6,7 @@ use std::ops::Range;
 use squawk_syntax::ast::AstNode;
 use squawk_syntax::{SourceFile, SyntaxElement, SyntaxKind, SyntaxNode};
 
-use super::alter_table::{alter_table, new_column};
+use super::alter_table::{alter_table, constraint, new_column};
 use super::data::data;
 use super::expression::Expression;
 use super::object::object;
@@ -199,17 +199,17 @@ fn create_table(node: &SyntaxNode) -> Option<StatementKind> {
     } else {
         None
     };
-    let columns = child(node, SyntaxKind::TABLE_ARG_LIST)
-        .iter()
-        .flat_map(SyntaxNode::children)
-        .filter(|part| part.kind() == SyntaxKind::COLUMN)
-        .filter_map(|part| new_column(&part))
-        .collect();
+    let parts: Vec<SyntaxNode> =
+        child(node, SyntaxKind::TABLE_ARG_LIST).iter().flat_map(SyntaxNode::children).collect();
+    let columns =
+        parts.iter().filter(|part| part.kind() == SyntaxKind::COLUMN).filter_map(new_column).collect();
+    let constraints = parts.iter().filter_map(|part| constraint(part, None)).collect();
     let if_not_exists = has(node, SyntaxKind::IF_NOT_EXISTS);
     Some(StatementKind::CreateTable {
         name: name_in(node, SyntaxKind::TABLE_NAME)?,
         if_not_exists,
         columns,
+        constraints,
         special,
     })
 }

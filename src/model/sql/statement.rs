@@ -90,6 +90,8 @@ pub(crate) enum StatementKind {
         name: Name,
         if_not_exists: bool,
         columns: Vec<NewColumn>,
+        /// Those of the table, not those that stand with a column.
+        constraints: Vec<NewConstraint>,
         special: Option<&'static str>,
     },
     CreateIndex(CreateIndex),
@@ -396,8 +398,30 @@ pub(crate) struct DataChange {
     pub(crate) tail: String,
     /// The functions that an INSERT's list calls for each row.
     pub(crate) calls: BTreeSet<String>,
+    /// The same taken apart, where its rows come from one other table.
+    pub(crate) apart: Option<Apart>,
     /// What is not known of it, by name.
     pub(crate) unusual: Option<&'static str>,
+}
+
+/// A data change that takes its rows from one table, taken apart.
+#[derive(Debug, Clone)]
+pub(crate) struct Apart {
+    pub(crate) source: Name,
+    /// What the source is called.
+    pub(crate) source_alias: Option<Ident>,
+    /// The parts of the WHERE between its ANDs.
+    pub(crate) conjuncts: Vec<Conjunct>,
+    /// The columns of an INSERT, and the value of each.
+    pub(crate) values: Vec<(Ident, Expression)>,
+}
+
+/// A part of a WHERE.
+#[derive(Debug, Clone)]
+pub(crate) struct Conjunct {
+    pub(crate) whole: Expression,
+    /// Its two sides, where it says that they are equal.
+    pub(crate) equal: Option<(Expression, Expression)>,
 }
 
 /// `column = value` of an UPDATE.

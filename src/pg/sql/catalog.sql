@@ -249,7 +249,10 @@ SELECT
                   AND NOT (d.classid = 'pg_attrdef'::regclass AND EXISTS (
                       SELECT FROM pg_attrdef AS own WHERE own.oid = d.objid AND own.adnum = d.refobjsubid))
                   AND NOT (d.classid = 'pg_trigger'::regclass AND EXISTS (
-                      SELECT FROM pg_trigger AS t WHERE t.oid = d.objid AND (t.tgname LIKE ' pontoon%' OR t.tgname LIKE '~pontoon%')))), '[]'),
+                      SELECT FROM pg_trigger AS t WHERE t.oid = d.objid AND (t.tgname LIKE ' pontoon%' OR t.tgname LIKE '~pontoon%')))
+                  AND NOT (d.classid = 'pg_proc'::regclass AND EXISTS (
+                      SELECT FROM pg_proc AS p JOIN pg_namespace AS pn ON pn.oid = p.pronamespace
+                      WHERE p.oid = d.objid AND pn.nspname = $2::text))), '[]'),
             'triggers', coalesce((
                 SELECT jsonb_agg(jsonb_build_object(
                     'name', t.tgname,

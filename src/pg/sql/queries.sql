@@ -355,6 +355,9 @@ WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = to_regclass($1) AND a
       SELECT FROM pg_constraint AS own WHERE own.oid = d.objid AND own.conrelid = d.refobjid)))
   AND NOT (d.classid = 'pg_trigger'::regclass AND EXISTS (
       SELECT FROM pg_trigger AS t WHERE t.oid = d.objid AND (t.tgname LIKE ' pontoon%' OR t.tgname LIKE '~pontoon%')))
+  AND NOT (d.classid = 'pg_proc'::regclass AND EXISTS (
+      SELECT FROM pg_proc AS p JOIN pg_class AS g ON g.oid = 'pontoon.gate'::regclass
+      WHERE p.oid = d.objid AND p.pronamespace = g.relnamespace))
 
 -- name: set_baseline
 -- Purpose: everything up to a version counts as applied. $1 version.

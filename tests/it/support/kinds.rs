@@ -637,4 +637,117 @@ pub(crate) const KINDS: &[Kind] = &[
         abort_discards: false,
         abort_leaves: &[],
     },
+    Kind {
+        name: "move a column to another table",
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, email text);
+            CREATE TABLE profiles (id bigint PRIMARY KEY REFERENCES users ON DELETE CASCADE, touched int);
+            INSERT INTO users SELECT i, 'N' || i FROM generate_series(1, 3000) AS i; INSERT INTO profiles SELECT id FROM users;",
+        migration: "ALTER TABLE profiles ADD COLUMN email text;
+            UPDATE profiles AS p SET email = u.email FROM users AS u WHERE u.id = p.id;
+            ALTER TABLE users DROP COLUMN email;
+            CREATE INDEX ON profiles (email);",
+        plain: None,
+        old: Code {
+            insert: "WITH u AS (INSERT INTO users (id, email) VALUES ({id}, 'N{v}') RETURNING id) INSERT INTO profiles (id) SELECT id FROM u",
+            update: "UPDATE users SET email = 'N{v}' WHERE id = {id}",
+            sees: "SELECT email = 'N{v}' FROM users WHERE id = {id}",
+        },
+        new: Code {
+            insert: "WITH u AS (INSERT INTO users (id) VALUES ({id}) RETURNING id) INSERT INTO profiles (id, email) SELECT id, 'N{v}' FROM u",
+            update: "UPDATE profiles SET email = 'N{v}' WHERE id = {id}",
+            sees: "SELECT email = 'N{v}' FROM profiles WHERE id = {id}",
+        },
+        abort_discards: false,
+        abort_leaves: &[],
+    },
+    Kind {
+        name: "move a column to many rows",
+        setup: "CREATE TABLE teams (id bigint PRIMARY KEY, label text);
+            CREATE TABLE users (id bigint PRIMARY KEY, team bigint REFERENCES teams ON DELETE SET NULL);
+            CREATE INDEX users_team_idx ON users (team);
+            INSERT INTO teams SELECT i, 'N' || i FROM generate_series(1, 3000) AS i; INSERT INTO users SELECT id, id FROM teams;",
+        migration: "ALTER TABLE users ADD COLUMN label text;
+            UPDATE users SET label = upper(t.label) FROM teams AS t WHERE t.id = team AND t.label IS NOT NULL;
+            ALTER TABLE teams DROP COLUMN label;",
+        plain: None,
+        old: Code {
+            insert: "WITH t AS (INSERT INTO teams (id, label) VALUES ({id}, 'N{v}')) INSERT INTO users (id, team) VALUES ({id}, {id})",
+            update: "UPDATE teams SET label = 'N{v}' WHERE id = {id}",
+            sees: "SELECT label = 'N{v}' FROM teams WHERE id = {id}",
+        },
+        new: Code {
+            insert: "INSERT INTO users (id, label) VALUES ({id}, 'N{v}')",
+            update: "UPDATE users SET label = 'N{v}' WHERE id = {id}",
+            sees: "SELECT label = 'N{v}' FROM users WHERE id = {id}",
+        },
+        abort_discards: true,
+        abort_leaves: &[],
+    },
+    Kind {
+        name: "split a table in two",
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL DEFAULT 'x', street text);
+            INSERT INTO users SELECT i, 'n', CASE WHEN i % 3 > 0 THEN 'N' || i END FROM generate_series(1, 3000) AS i;",
+        migration: "CREATE TABLE addresses (id bigint PRIMARY KEY REFERENCES users ON DELETE CASCADE, road text NOT NULL, kind text DEFAULT 'none');
+            GRANT ALL ON addresses TO PUBLIC;
+            INSERT INTO addresses (id, road, kind) SELECT u.id, street, 'home' FROM users AS u WHERE street IS NOT NULL;
+            CREATE INDEX ON addresses (road);
+            ALTER TABLE users DROP COLUMN street;",
+        plain: None,
+        old: Code {
+            insert: "INSERT INTO users (id, street) VALUES ({id}, 'N{v}')",
+            update: "UPDATE users SET street = 'N{v}' WHERE id = {id}",
+            sees: "SELECT street = 'N{v}' FROM users WHERE id = {id}",
+        },
+        new: Code {
+            insert: "WITH u AS (INSERT INTO users (id) VALUES ({id}) RETURNING id) INSERT INTO addresses (id, road) SELECT id, 'N{v}' FROM u",
+            update: "INSERT INTO addresses (id, road) VALUES ({id}, 'N{v}') ON CONFLICT (id) DO UPDATE SET road = EXCLUDED.road",
+            sees: "SELECT road = 'N{v}' FROM addresses WHERE id = {id}",
+        },
+        abort_discards: false,
+        abort_leaves: &[],
+    },
+    Kind {
+        name: "merge two tables into one",
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY);
+            CREATE TABLE bios (id bigint PRIMARY KEY REFERENCES users ON DELETE CASCADE, words text NOT NULL);
+            INSERT INTO users SELECT generate_series(1, 3000); INSERT INTO bios SELECT id, 'N' || id FROM users;",
+        migration: "ALTER TABLE users ADD COLUMN bio text;
+            UPDATE users SET bio = words FROM bios WHERE bios.id = users.id;
+            DROP TABLE bios;",
+        plain: None,
+        old: Code {
+            insert: "WITH u AS (INSERT INTO users (id) VALUES ({id}) RETURNING id) INSERT INTO bios (id, words) SELECT id, 'N{v}' FROM u",
+            update: "UPDATE bios SET words = 'N{v}' WHERE id = {id}",
+            sees: "SELECT words = 'N{v}' FROM bios WHERE id = {id}",
+        },
+        new: Code {
+            insert: "INSERT INTO users (id, bio) VALUES ({id}, 'N{v}')",
+            update: "UPDATE users SET bio = 'N{v}' WHERE id = {id}",
+            sees: "SELECT bio = 'N{v}' FROM users WHERE id = {id}",
+        },
+        abort_discards: false,
+        abort_leaves: &[],
+    },
+    Kind {
+        name: "replace a table by a new one",
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL);
+            INSERT INTO users SELECT i, 'N' || i FROM generate_series(1, 3000) AS i;",
+        migration: "CREATE TABLE people (id bigint PRIMARY KEY, full_name text NOT NULL, since timestamptz DEFAULT now());
+            GRANT ALL ON people TO PUBLIC;
+            INSERT INTO people (id, full_name, since) SELECT id, name, '2020-01-01Z' FROM users;
+            DROP TABLE users;",
+        plain: None,
+        old: Code {
+            insert: "INSERT INTO users (id, name) VALUES ({id}, 'N{v}')",
+            update: "UPDATE users SET name = 'N{v}' WHERE id = {id}",
+            sees: "SELECT name = 'N{v}' FROM users WHERE id = {id}",
+        },
+        new: Code {
+            insert: "INSERT INTO people (id, full_name) VALUES ({id}, 'N{v}')",
+            update: "INSERT INTO people (id, full_name) VALUES ({id}, 'N{v}') ON CONFLICT (id) DO UPDATE SET full_name = EXCLUDED.full_name",
+            sees: "SELECT full_name = 'N{v}' FROM people WHERE id = {id}",
+        },
+        abort_discards: false,
+        abort_leaves: &[],
+    },
 ];

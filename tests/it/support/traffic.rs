@@ -82,7 +82,8 @@ async fn write(
     run(&mut connection, &manner.prepare).await;
     let mut account = Account::default();
     let base = 1_000_000 * (number + 1);
-    let table = code.update.split_whitespace().nth(1).unwrap();
+    let mut words = code.update.split_whitespace();
+    let table = words.find(|word| ["UPDATE", "INTO"].contains(word)).and_then(|_| words.next()).unwrap();
     let delete = format!("DELETE FROM {table} WHERE id = {{id}}");
     let mut next = 0;
     let mut value = base;

@@ -1,0 +1,321 @@
+//! Data that moves between tables: what `UPDATE … FROM` and `INSERT … SELECT` into a new table have in common.
+
+use std::collections::BTreeSet;
+
+use crate::decide::change::mapping::hidden_name;
+use crate::decide::change::move_source::no_key;
+use crate::decide::draft::{Crossing, Draft, Role, step, table_step};
+use crate::decide::plan::{self, Job, Loss, Step, TableLock, Work};
+use crate::decide::sync::{Across, Left, Shape, Typed};
+use crate::model::catalog::{Catalog, Table};
+use crate::model::problem::Problem;
+use crate::model::sql::Expression;
+use crate::words::ident::{Ident, QualifiedName};
+use crate::words::lock_mode::LockMode;
+
+/// What one move adds to the plan.
+pub(crate) struct Parts {
+    pub(crate) expand: Vec<Step>,
+    pub(crate) drop: Vec<Step>,
+    pub(crate) job: Job,
+    pub(crate) moving: Vec<(QualifiedName, Ident, Role)>,
+}
+
+/// Puts the file's moves together: triggers, batches, what goes.
+pub(crate) fn assemble(draft: &mut Draft<'_>, before: &Catalog) -> Result<Vec<Parts>, Problem> {
+    let crossings = std::mem::take(&mut draft.crossings);
+    crossings.iter().enumerate().map(|(at, crossing)| one(draft, before, crossing, at + 1)).collect()
+}
+
+fn one(
+    draft: &mut Draft<'_>,
+    before: &Catalog,
+    crossing: &Crossing,
+    number: usize,
+) -> Result<Parts, Problem> {
+    let version = draft.file.version.number().to_string();
+    let (source, target) = (&crossing.source, &crossing.target);
+    let Some(known) = before.table(source).cloned() else {
+        return Err(no_key(&crossing.span, source, "it is not known"));
+    };
+    let known_target = draft.catalog.table(target).cloned().unwrap_or_else(|| Table::new(target.clone()));
+    let source_goes = draft.with_hidden_table(source, &[], &[]);
+    let key: BTreeSet<&Ident> = crossing.key.iter().map(|(source, _)| source).collect();
+    let old = if source_goes {
+        whole_source(crossing, &known)
+    } else {
+        dropped_columns(draft, crossing, &known_target, &version)?
+    };
+    if let Some(key) = draft
+        .tables
+        .iter()
+        .filter(|work| &work.name == source)
+        .flat_map(|work| &work.dropped)
+        .find(|dropped| key.contains(&dropped.column))
+    {
+        let title = format!("`{}` tells which rows belong together, and is dropped", key.column.as_str());
+        return Err(
+            Problem::new("key-changed", key.span.clone(), title, "dropped here").help("split the file")
+        );
+    }
+    let sealed_source = if source_goes {
+        QualifiedName::new(source.schema.clone(), hidden_name(&version, &source.name))
+    } else {
+        source.clone()
+    };
+    let mut reads: BTreeSet<Ident> = crossing.new.iter().flat_map(|new| new.reads.clone()).collect();
+    reads.extend(crossing.condition.iter().flat_map(|(_, reads)| reads.clone()));
+    let leaves = |column: &Ident| {
+        let mut works = draft.tables.iter().filter(|work| &work.name == source);
+        works.any(|work| work.dropped.iter().any(|dropped| &dropped.column == column))
+    };
+    let source_columns = known
+        .columns
+        .iter()
+        .filter(|column| reads.contains(&column.name))
+        .map(|column| {
+            let sealed =
+                if leaves(&column.name) { hidden_name(&version, &column.name) } else { column.name.clone() };
+            (Typed { name: column.name.clone(), type_sql: column.type_sql.clone() }, sealed)
+        })
+        .collect();
+    let target_columns = known_target
+        .columns
+        .iter()
+        .map(|column| Typed { name: column.name.clone(), type_sql: column.type_sql.clone() })
+        .collect();
+    let across = Across {
+        id: format!("m{version}_a{number}"),
+        version: version.clone(),
+        ledger: draft.settings.ledger.clone(),
+        search_path: draft.settings.search_path.clone(),
+        source: source.clone(),
+        sealed_source,
+        target: target.clone(),
+        key: crossing.key.clone(),
+        new: crossing.new.clone(),
+        old,
+        source_columns,
+        target_columns,
+        condition: crossing.condition.clone(),
+        given: crossing.given.clone(),
+        makes_rows: crossing.copy.is_some(),
+        source_goes,
+        one_to_one: crossing.one_to_one,
+        may_fail: crossing.may_fail,
+    };
+    warn(draft, &across);
+    follow_the_seal(draft, &across);
+    if across.makes_rows {
+        // Rows that the source holds as well are no loss.
+        let all = format!("rows in {}", target.plain());
+        draft.losses.retain(|loss| loss.what != all);
+    }
+    draft.losses.push(Loss {
+        what: format!("values in {} that {} does not hold", target.plain(), source.plain()),
+        count: across.not_held(),
+        blocks: false,
+    });
+    let read = |table: &QualifiedName, column: &Ident| (table.clone(), column.clone(), Role::Read);
+    let mut moving: Vec<_> =
+        crossing.new.iter().map(|new| (target.clone(), new.column.name.clone(), Role::Computed)).collect();
+    moving.extend(crossing.key.iter().flat_map(|(s, t)| [read(source, s), read(target, t)]));
+    moving.extend(across.source_columns.iter().map(|(column, _)| read(source, &column.name)));
+    Ok(Parts {
+        expand: expand(&across, draft.created.contains(target)),
+        drop: drop(&across),
+        job: job(&across, crossing, number),
+        moving,
+    })
+}
+
+fn warn(draft: &mut Draft<'_>, across: &Across) {
+    let (source, target) = (across.source.plain(), across.target.plain());
+    draft.warnings.push(format!(
+        "a transaction that writes a row of {source} and one that writes the row of {target} which belongs to it wait for each \
+         other's end; where each does both, in another order, PostgreSQL ends one of them (deadlock)"
+    ));
+    if !across.has_down() && !across.old.is_empty() {
+        draft.warnings.push(format!(
+            "what new code writes to {target} does not come back to {source}: old code will not see it"
+        ));
+    }
+    let needs = |work: &Table| {
+        let given: BTreeSet<&Ident> =
+            across.key.iter().map(|(s, _)| s).chain(across.old.iter().map(|old| &old.column.name)).collect();
+        let missing = work.columns.iter().find(|column| {
+            column.not_null && column.default.is_none() && !column.identity && !given.contains(&column.name)
+        });
+        missing.map(|column| column.name.clone())
+    };
+    if across.source_goes
+        && let Some(column) = draft.catalog.table(&across.source).and_then(needs)
+    {
+        draft.warnings.push(format!(
+            "{source}.{} must not be null and comes from nowhere in {target}: where {source} has no row yet, new code's write fails",
+            column.as_str()
+        ));
+    }
+}
+
+/// The columns of a table that goes: those that the target takes over as they are.
+fn whole_source(crossing: &Crossing, known: &Table) -> Vec<Left> {
+    let key: BTreeSet<&Ident> = crossing.key.iter().map(|(source, _)| source).collect();
+    let read: BTreeSet<&Ident> = crossing.new.iter().flat_map(|new| &new.reads).collect();
+    let columns =
+        known.columns.iter().filter(|column| read.contains(&column.name) && !key.contains(&column.name));
+    columns
+        .map(|column| Left {
+            column: Typed { name: column.name.clone(), type_sql: column.type_sql.clone() },
+            sealed_name: column.name.clone(),
+            down: crossing
+                .same
+                .get(&column.name)
+                .map(|name| (name.to_string(), BTreeSet::from([name.clone()]))),
+            empty: column
+                .default
+                .clone()
+                .filter(|_| column.constant_default)
+                .unwrap_or_else(|| "NULL".to_owned()),
+            not_null: column.not_null && column.constant_default,
+        })
+        .collect()
+}
+
+/// The columns that go and that the target's are computed from.
+fn dropped_columns(
+    draft: &mut Draft<'_>,
+    crossing: &Crossing,
+    known_target: &Table,
+    version: &str,
+) -> Result<Vec<Left>, Problem> {
+    let read: BTreeSet<&Ident> = crossing.new.iter().flat_map(|new| &new.reads).collect();
+    let aliases = [&crossing.target_alias, &crossing.target.name];
+    let mut old = Vec::new();
+    let dropped = draft
+        .tables
+        .iter_mut()
+        .filter(|work| work.name == crossing.source)
+        .flat_map(|work| &mut work.dropped);
+    for dropped in dropped.filter(|dropped| read.contains(&dropped.column)) {
+        let qualified = dropped.down.as_ref().is_some_and(|down| {
+            let qualifiers = down.qualifiers();
+            !qualifiers.is_empty() && qualifiers.iter().all(|qualifier| aliases.contains(&qualifier))
+        });
+        let down = if qualified { dropped.down.take() } else { None };
+        if let Some(unknown) =
+            down.iter().flat_map(Expression::columns).find(|column| known_target.column(column).is_none())
+        {
+            return Err(Problem::no_column(
+                dropped.span.clone(),
+                &crossing.target,
+                &unknown,
+                "`down` reads it",
+            ));
+        }
+        let implied = || {
+            let name = crossing.same.get(&dropped.column).filter(|_| dropped.down.is_none())?;
+            Some((known_target.collated(name), BTreeSet::from([name.clone()])))
+        };
+        let down = down
+            .map(|down| (down.replaced(|column| known_target.collated(column)), down.columns()))
+            .or_else(implied)
+            .filter(|_| crossing.one_to_one);
+        let known = &dropped.known;
+        if known.not_null && known.default.is_none() {
+            let title = format!(
+                "`{}` is NOT NULL, and new code's rows get their value only when they are in `{}` too",
+                dropped.column.as_str(),
+                crossing.target.plain()
+            );
+            return Err(Problem::new("down-needed", dropped.span.clone(), title, "dropped here").help(format!(
+                "if old code can live with a null there for that long, say so above: `ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL;`",
+                crossing.source, dropped.column
+            )));
+        }
+        if known.identity || (known.default.is_some() && !known.constant_default) {
+            let title = format!(
+                "`{}` has a default that cannot be told from a value that was given",
+                dropped.column.as_str()
+            );
+            return Err(Problem::new("volatile-default", dropped.span.clone(), title, "dropped here")
+                .help("drop the default in a migration before"));
+        }
+        dropped.kept_from_elsewhere = down.is_some();
+        old.push(Left {
+            column: Typed { name: dropped.column.clone(), type_sql: known.type_sql.clone() },
+            sealed_name: hidden_name(version, &dropped.column),
+            down,
+            empty: known.default.clone().unwrap_or_else(|| "NULL".to_owned()),
+            not_null: known.not_null,
+        });
+    }
+    Ok(old)
+}
+
+/// The triggers go on with the names that the seal gives, in the transaction that gives them.
+fn follow_the_seal(draft: &mut Draft<'_>, across: &Across) {
+    let (sealed, open) = (across.trigger_functions(Shape::Sealed), across.trigger_functions(Shape::Open));
+    if draft.with_hidden_table(&across.source, &sealed, &open) || sealed == open {
+        return;
+    }
+    if let Some(work) = draft.tables.iter_mut().find(|work| work.name == across.source) {
+        work.seal.extend(sealed.into_iter().zip(open));
+    }
+}
+
+/// One table after the other: whoever writes both then never waits for a step that waits for them. What is written meanwhile
+/// is found by the backfill.
+fn expand(across: &Across, target_is_new: bool) -> Vec<Step> {
+    let (source, target) = (&across.source, &across.target);
+    let mut sql = across.create_functions();
+    sql.extend(across.trigger_functions(Shape::Open));
+    sql.extend(across.close_trigger_functions());
+    sql.extend(across.create_triggers(target));
+    let mut undo = across.drop_triggers(target, Shape::Open);
+    undo.extend(across.drop_functions());
+    let title =
+        |from: &QualifiedName, to: &QualifiedName| format!("let {} follow {}", to.plain(), from.plain());
+    let back = across.drop_triggers(source, Shape::Open);
+    // Functions are bound to the source.
+    let bound = TableLock { table: source.clone(), mode: LockMode::RowExclusive };
+    let mut first = if target_is_new {
+        step(title(target, source), sql, undo, Vec::new())
+    } else {
+        table_step(target, title(target, source), sql, undo)
+    };
+    first.locks.push(bound);
+    vec![first, table_step(source, title(source, target), across.create_triggers(source), back)]
+}
+
+fn drop(across: &Across) -> Vec<Step> {
+    let (source, target) = (&across.sealed_source, &across.target);
+    let mut rest = across.drop_triggers(target, Shape::Sealed);
+    rest.extend(across.drop_functions());
+    let title = |from: &QualifiedName, to: &QualifiedName| {
+        format!("let {} no longer follow {}", to.plain(), from.plain())
+    };
+    let first = across.drop_triggers(&across.source, Shape::Sealed);
+    vec![
+        table_step(source, title(&across.source, target), first, Vec::new()),
+        table_step(target, title(target, &across.source), rest, Vec::new()),
+    ]
+}
+
+fn job(across: &Across, crossing: &Crossing, number: usize) -> Job {
+    let kind = if crossing.copy.is_some() { "d" } else { "m" };
+    Job {
+        id: format!("{kind}{}_a{number}:{}", across.version, across.target.plain()),
+        table: across.target.clone(),
+        work: Work::Across(Box::new(plan::Across {
+            copy: crossing.copy.clone(),
+            rows_of: across.rows_of(Shape::Open).clone(),
+            rows_of_sealed: across.rows_of(Shape::Sealed).clone(),
+            lock: across.lock(),
+            change: across.change(),
+            wrong: across.need(Shape::Open),
+            wrong_sealed: across.need(Shape::Sealed),
+            skip: across.version.clone(),
+        })),
+    }
+}

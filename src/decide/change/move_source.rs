@@ -1,0 +1,115 @@
+//! What a move between tables may read, and the keys that tell its rows apart.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use crate::decide::change::fill_column::session_dependent;
+use crate::decide::draft::{Draft, Phase, Touch};
+use crate::model::catalog::Table;
+use crate::model::problem::Problem;
+use crate::model::sql::{ConstraintKind, Expression, NewConstraint, StatementKind};
+use crate::words::ident::{Ident, QualifiedName};
+
+/// An expression in terms of the source.
+pub(super) struct FromSource {
+    pub(super) text: String,
+    pub(super) reads: BTreeSet<Ident>,
+    pub(super) may_raise: bool,
+}
+
+/// Reads an expression that may name columns of the source only, under the name that the statement gives it.
+pub(super) fn from_source(
+    draft: &mut Draft<'_>,
+    source: &QualifiedName,
+    alias: &Ident,
+    target_type: Option<&str>,
+    expression: &Expression,
+) -> Result<FromSource, Problem> {
+    let span = expression.span.clone();
+    if expression.has_query() || expression.has_parameter_or_star() {
+        return Err(Problem::unsupported(span, "a query, a parameter or `*` in a move between tables"));
+    }
+    let functions = expression.functions();
+    if let Some(aggregate) = functions.iter().find(|name| draft.catalog.aggregates.contains(*name)) {
+        let what = format!("the aggregate `{aggregate}` in a move between tables");
+        return Err(Problem::unsupported(span, &what));
+    }
+    let volatile = functions.iter().find(|name| draft.catalog.volatile_functions.contains(*name));
+    if let Some(volatile) = volatile.filter(|_| !expression.columns().is_empty()) {
+        let what = format!("`{volatile}`, which gives another value each time, in a move between tables");
+        return Err(Problem::unsupported(span, &what));
+    }
+    for (qualifier, column) in expression.uses() {
+        let known = draft.catalog.table(source).and_then(|known| known.column(column));
+        if qualifier.is_some_and(|qualifier| qualifier != alias) || known.is_none() {
+            let title = format!("`{}` is no column of `{}`", column.as_str(), source.plain());
+            return Err(Problem::new(
+                "unknown-name",
+                span,
+                title,
+                "what moves is computed from the source alone",
+            ));
+        }
+        if known.is_some_and(|known| known.generated) || draft.added(source, column).is_some() {
+            let title = format!("`{}` is generated, or added by this file", column.as_str());
+            return Err(Problem::new("generated-source", span, title, "read here").help("split the file"));
+        }
+        let column = column.clone();
+        draft.claim(Phase::Backfill, Touch::Read, &expression.span, source, &column)?;
+    }
+    session_dependent(draft, source, expression, target_type)?;
+    let known = draft.catalog.table(source);
+    let text = expression
+        .replaced(|column| known.map_or_else(|| column.to_string(), |known| known.collated(column)));
+    let same_type = expression.as_column().is_some_and(|(_, column)| {
+        let known =
+            known.and_then(|known| known.column(column)).map(|known| known.type_sql.to_ascii_lowercase());
+        target_type.is_none_or(|target| known == Some(target.to_ascii_lowercase()))
+    });
+    let may_raise =
+        expression.may_raise() || !(same_type || target_type.is_none_or(|target| target == "text"));
+    Ok(FromSource { text, reads: expression.columns(), may_raise })
+}
+
+/// Whether a table of the database has a key over some of these columns, none of which may be null.
+pub(super) fn is_unique(known: &Table, columns: &BTreeSet<&Ident>) -> bool {
+    known.constraints.iter().any(|constraint| {
+        ["p", "u"].contains(&constraint.kind.as_str())
+            && constraint.columns.iter().all(|column| {
+                columns.contains(column) && known.column(column).is_some_and(|column| column.not_null)
+            })
+    })
+}
+
+/// A source whose rows the key does not tell apart.
+pub(super) fn no_key(span: &Range<usize>, source: &QualifiedName, why: &str) -> Problem {
+    let title = format!("rows cannot be moved from `{}`: {why}", source.plain());
+    Problem::new("no-key", span.clone(), title, "this statement").help(
+        "a primary key or unique constraint must tell which row of one table belongs to which of the other; to move the data once, \
+         without keeping old and new code in step, put this into a migration after the one that makes the columns or the table",
+    )
+}
+
+/// The keys of a table that the file creates, as its CREATE TABLE says.
+pub(super) fn keys_of_created(draft: &Draft<'_>, table: &QualifiedName) -> Vec<Vec<Ident>> {
+    constraints_of_created(draft, table)
+        .filter(|constraint| matches!(constraint.kind, ConstraintKind::Key { .. }))
+        .map(|constraint| constraint.columns.clone())
+        .collect()
+}
+
+/// The constraints of a table that the file creates.
+pub(super) fn constraints_of_created<'a>(
+    draft: &'a Draft<'_>,
+    table: &QualifiedName,
+) -> impl Iterator<Item = &'a NewConstraint> {
+    let created = draft.file.statements.iter().find_map(|statement| match &statement.kind {
+        StatementKind::CreateTable { name, columns, constraints, .. } if &draft.new_name(name) == table => {
+            Some((columns, constraints))
+        }
+        _ => None,
+    });
+    created.into_iter().flat_map(|(columns, constraints)| {
+        columns.iter().flat_map(|column| &column.constraints).chain(constraints)
+    })
+}

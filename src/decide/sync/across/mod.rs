@@ -1,0 +1,233 @@
+//! Sync triggers across two tables: values of a source table that move to a target table, found by a key.
+//!
+//! A write of either side locks the source row first where it can, changes its own row, and then, in an AFTER trigger, the
+//! other side's, only if the two do not agree: recursion ends by value. What is written to the other table is written with the
+//! rights of the migration's role, as a foreign key does it, under the configured `search_path`.
+
+mod batches;
+mod functions;
+mod triggers;
+
+pub(crate) use triggers::ACROSS_SETTING;
+
+use std::collections::BTreeSet;
+
+use super::{Shape, Typed};
+use crate::words::ident::{Ident, QualifiedName};
+
+/// One connected set of columns that move from one table to another.
+#[derive(Debug, Clone)]
+pub(crate) struct Across {
+    /// The prefix of every object made for it, such as `m7_a1`.
+    pub(crate) id: String,
+    /// The version, as the skip setting holds it.
+    pub(crate) version: String,
+    /// The schema that holds its functions.
+    pub(crate) ledger: Ident,
+    /// Under which the triggers of the user on the other table run.
+    pub(crate) search_path: Vec<Ident>,
+    pub(crate) source: QualifiedName,
+    /// The name of the source while sealed; differs where contract takes the whole table away.
+    pub(crate) sealed_source: QualifiedName,
+    pub(crate) target: QualifiedName,
+    /// Columns of the source and of the target that are equal in rows that belong together. Unique in the source.
+    pub(crate) key: Vec<(Ident, Ident)>,
+    pub(crate) new: Vec<Moved>,
+    /// The columns, or those of the table, that contract takes away.
+    pub(crate) old: Vec<Left>,
+    /// Every column of the source that an expression reads, with its name while sealed.
+    pub(crate) source_columns: Vec<(Typed, Ident)>,
+    /// Every column of the target that an expression reads.
+    pub(crate) target_columns: Vec<Typed>,
+    /// Which rows of the source take part, and the columns that it reads.
+    pub(crate) condition: Option<(String, BTreeSet<Ident>)>,
+    /// Columns of the target whose value does not come from the source: given once, to a new row.
+    pub(crate) given: Vec<(Ident, String)>,
+    /// Whether rows of the source make rows of the target: `INSERT … SELECT`, not `UPDATE … FROM`.
+    pub(crate) makes_rows: bool,
+    /// Whether the source goes as a whole, so that rows of the target make rows of the source.
+    pub(crate) source_goes: bool,
+    /// Whether the key is unique in the target too.
+    pub(crate) one_to_one: bool,
+    /// Whether what old code writes can fail to arrive in the target.
+    pub(crate) may_fail: bool,
+}
+
+/// A column of the target.
+#[derive(Debug, Clone)]
+pub(crate) struct Moved {
+    pub(crate) column: Typed,
+    pub(crate) up: String,
+    pub(crate) reads: BTreeSet<Ident>,
+    /// Whether the target takes no null, so that a row of the source without a value makes none.
+    pub(crate) not_null: bool,
+}
+
+/// A column of the source that goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Left {
+    pub(crate) column: Typed,
+    pub(crate) sealed_name: Ident,
+    /// What makes it from columns of the target, and which.
+    pub(crate) down: Option<(String, BTreeSet<Ident>)>,
+    /// What it holds where nothing was given: its default, or null.
+    pub(crate) empty: String,
+    pub(crate) not_null: bool,
+}
+
+impl Across {
+    /// Whether new code's writes reach the source.
+    pub(crate) fn has_down(&self) -> bool {
+        self.one_to_one && !self.old.is_empty() && self.old.iter().all(|old| old.down.is_some())
+    }
+
+    fn function(&self, parts: &[&str]) -> QualifiedName {
+        let mut all = vec![self.id.as_str()];
+        all.extend_from_slice(parts);
+        QualifiedName::new(self.ledger.clone(), Ident::derived(&all))
+    }
+
+    /// The columns of the source among `reads`, always in the same order.
+    fn read_from_source(&self, reads: &BTreeSet<Ident>) -> Vec<&(Typed, Ident)> {
+        self.source_columns.iter().filter(|(column, _)| reads.contains(&column.name)).collect()
+    }
+
+    fn read_from_target(&self, reads: &BTreeSet<Ident>) -> Vec<&Typed> {
+        self.target_columns.iter().filter(|column| reads.contains(&column.name)).collect()
+    }
+
+    /// The values of a row that [`Self::create_fetch`] gave.
+    fn fetched(&self) -> (Vec<String>, Vec<String>) {
+        let ups = (0..self.new.len()).map(|at| format!("s.up_{at}")).collect();
+        (ups, (0..self.old.len()).map(|at| format!("s.old_{at}")).collect())
+    }
+
+    fn of_source(&self, function: &[&str], reads: &BTreeSet<Ident>, row: &str, shape: Shape) -> String {
+        let arguments: Vec<String> = self
+            .read_from_source(reads)
+            .iter()
+            .map(|(column, sealed)| {
+                format!("{row}.{}", if shape == Shape::Open { &column.name } else { sealed })
+            })
+            .collect();
+        format!("{}({})", self.function(function), arguments.join(", "))
+    }
+
+    fn up(&self, new: &Moved, row: &str, shape: Shape) -> String {
+        self.of_source(&["up", new.column.name.as_str()], &new.reads, row, shape)
+    }
+
+    fn ups(&self, row: &str, shape: Shape) -> Vec<String> {
+        self.new.iter().map(|new| self.up(new, row, shape)).collect()
+    }
+
+    fn downs(&self, row: &str) -> Vec<String> {
+        self.old
+            .iter()
+            .filter_map(|old| {
+                let (_, reads) = old.down.as_ref()?;
+                let arguments: Vec<String> = self
+                    .read_from_target(reads)
+                    .iter()
+                    .map(|column| format!("{row}.{}", column.name))
+                    .collect();
+                let function = self.function(&["down", old.column.name.as_str()]);
+                Some(format!("{function}({})", arguments.join(", ")))
+            })
+            .collect()
+    }
+
+    fn old_names(&self, shape: Shape) -> Vec<&Ident> {
+        let name = |old| if shape == Shape::Open { Self::open_name(old) } else { &old.sealed_name };
+        self.old.iter().map(name).collect()
+    }
+
+    fn open_name(old: &Left) -> &Ident {
+        &old.column.name
+    }
+
+    /// Columns of the source that decide on the target's values.
+    fn up_reads(&self) -> BTreeSet<Ident> {
+        let condition = self.condition.iter().flat_map(|(_, reads)| reads.clone());
+        self.new.iter().flat_map(|new| new.reads.clone()).chain(condition).collect()
+    }
+
+    fn asks(&self, row: &str, shape: Shape) -> String {
+        if !self.has_asks() {
+            return "true".to_owned();
+        }
+        self.of_source(&["asks"], &self.up_reads(), row, shape)
+    }
+
+    fn has_asks(&self) -> bool {
+        self.condition.is_some() || self.new.iter().any(|new| new.not_null)
+    }
+
+    /// True for rows of source and target that belong together.
+    fn together(&self, target: &str, source: &str) -> String {
+        let pairs = self.key.iter().map(|(s, t)| format!("{source}.{s} OPERATOR(pg_catalog.=) {target}.{t}"));
+        pairs.collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// `new = up(old)`, compared by image, which works for every type.
+    fn up_holds(&self, target: &str, source: &str, shape: Shape) -> String {
+        let up =
+            self.new.iter().map(|new| format!("({})::{}", self.up(new, source, shape), new.column.type_sql));
+        alike(&row(target, &self.new_names()), &up.collect::<Vec<_>>())
+    }
+
+    /// True for a pair of rows that agree.
+    fn holds(&self, target: &str, source: &str, shape: Shape) -> String {
+        let up = self.up_holds(target, source, shape);
+        if !self.has_down() {
+            return up;
+        }
+        let down = self.downs(target);
+        let down = self.old.iter().zip(down).map(|(old, down)| format!("({down})::{}", old.column.type_sql));
+        let down = alike(&row(source, &self.old_names(shape)), &down.collect::<Vec<_>>());
+        format!("({down} OR {up})")
+    }
+
+    /// True for a pair of rows of which the target's must be computed: what a write of new code left so stays.
+    fn wrong(&self, target: &str, source: &str, shape: Shape) -> String {
+        let untouched = all_null(target, &self.new_names());
+        let up = self.up_holds(target, source, shape);
+        if !self.has_down() {
+            return format!("({untouched} AND NOT {up})");
+        }
+        let (holds, empty) = (self.holds(target, source, shape), self.empty(source, shape));
+        // In parentheses: the first THEN would end a condition of PL/pgSQL.
+        format!("(CASE WHEN {untouched} THEN NOT {up} ELSE NOT ({holds} OR {empty}) END)")
+    }
+
+    /// True for a row of the source to which nothing was given that moves.
+    fn empty(&self, row_name: &str, shape: Shape) -> String {
+        if self.old.is_empty() {
+            let none = self.ups(row_name, shape).into_iter().map(|up| format!("({up}) IS NULL"));
+            return format!("({})", none.collect::<Vec<_>>().join(" AND "));
+        }
+        let empty = self.old.iter().map(|old| format!("({})::{}", old.empty, old.column.type_sql));
+        alike(&row(row_name, &self.old_names(shape)), &empty.collect::<Vec<_>>())
+    }
+
+    fn new_names(&self) -> Vec<&Ident> {
+        self.new.iter().map(|new| &new.column.name).collect()
+    }
+
+    fn source_in(&self, shape: Shape) -> &QualifiedName {
+        if shape == Shape::Open { &self.source } else { &self.sealed_source }
+    }
+}
+
+fn row(of: &str, columns: &[&Ident]) -> Vec<String> {
+    columns.iter().map(|column| format!("{of}.{column}")).collect()
+}
+
+fn alike(one: &[String], other: &[String]) -> String {
+    format!("ROW({})::record OPERATOR(pg_catalog.*=) ROW({})::record", one.join(", "), other.join(", "))
+}
+
+fn all_null(of: &str, columns: &[&Ident]) -> String {
+    let null: Vec<String> = columns.iter().map(|column| format!("{of}.{column} IS NULL")).collect();
+    format!("({})", null.join(" AND "))
+}
