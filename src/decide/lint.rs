@@ -82,7 +82,9 @@ fn look(statement: &Statement) -> Vec<Finding> {
                 | Action::RenameConstraint { .. }
                 | Action::Setting { .. }
                 | Action::RenameTable(_)
-                | Action::RowSecurity { .. } => None,
+                | Action::RowSecurity { .. }
+                | Action::AttachPartition { .. }
+                | Action::DetachPartition { .. } => None,
             })
             .collect(),
         StatementKind::Begin

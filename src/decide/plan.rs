@@ -205,6 +205,16 @@ impl Job {
         }
     }
 
+    /// Whether each partition of its table is work of its own.
+    pub(crate) fn is_by_partition(&self) -> bool {
+        matches!(self.work, Work::Convert(_))
+    }
+
+    /// The part of it that concerns one partition of its table.
+    pub(crate) fn of_partition(&self, partition: QualifiedName) -> Self {
+        Self { id: format!("{}/{}", self.id, partition.plain()), table: partition, work: self.work.clone() }
+    }
+
     /// Whether rows can be found afterwards that still need it, or that it missed.
     pub(crate) fn can_be_checked(&self) -> bool {
         !matches!(self.work, Work::Once(_))

@@ -60,8 +60,11 @@ impl Engine {
                         self.backfill_one(&mut session, entry.version, entry.state, request.workers).await?;
                     done.push((entry.version, state));
                 }
-                State::Ready if named && entry.verified != Some(true) => {
+                State::Ready if named => {
                     let (plan, _) = self.stored_plan(&mut session, entry.version).await?;
+                    if entry.verified == Some(true) && !self.has_new_parts(&mut session, &plan).await? {
+                        continue;
+                    }
                     done.push((entry.version, self.settle(&plan).await?));
                 }
                 State::Expanding if named => {
@@ -90,20 +93,11 @@ impl Engine {
             if let Some(once) = job.once() {
                 self.list_rows(session, &plan, job, once).await?;
             }
-            loop {
-                self.work(&plan, job, workers).await?;
-                if self.ledger.chunks_left(session, version, &job.id).await? == 0 {
-                    break;
-                }
-                if self.state_of(session, version).await? != State::Backfilling {
+            for part in self.ledger.parts(session, job).await? {
+                if !self.work_through(session, &plan, &part, workers).await? {
                     return self.stopped(session, version).await;
                 }
-                // The rest is held by workers of another process.
-                self.progress(session, version, job).await?;
-                tokio::time::sleep(Duration::from_millis(500)).await;
             }
-            self.progress(session, version, job).await?;
-            self.observer.saw(Happening::ProgressDone);
         }
         fault::point("backfill.chunks_done");
         loop {
@@ -119,6 +113,45 @@ impl Engine {
                 settled => return settled,
             }
         }
+    }
+
+    /// Works until no page or row of a job is left, here or in another process. False if the migration left its backfill
+    /// state.
+    async fn work_through(
+        &self,
+        session: &mut Session,
+        plan: &Plan,
+        job: &Job,
+        workers: usize,
+    ) -> Outcome<bool> {
+        let version = plan.version;
+        while self.ledger.chunks_left(session, version, &job.id).await? > 0 {
+            self.work(plan, job, workers).await?;
+            if self.ledger.chunks_left(session, version, &job.id).await? == 0 {
+                break;
+            }
+            if self.state_of(session, version).await? != State::Backfilling {
+                return Ok(false);
+            }
+            // The rest is held by workers of another process.
+            self.progress(session, version, job).await?;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        self.progress(session, version, job).await?;
+        self.observer.saw(Happening::ProgressDone);
+        Ok(true)
+    }
+
+    /// Whether a table of the plan has got a partition at whose rows nobody has looked.
+    pub(crate) async fn has_new_parts(&self, session: &mut Session, plan: &Plan) -> Outcome<bool> {
+        for job in plan.jobs.iter().filter(|job| job.is_by_partition()) {
+            for part in self.ledger.parts(session, job).await? {
+                if !self.ledger.job_exists(session, plan.version, &part.id).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     async fn state_of(&self, session: &mut Session, version: Version) -> Outcome<State> {
@@ -148,7 +181,9 @@ impl Engine {
                 }
             }
             for job in plan.jobs.iter().filter(|job| job.once().is_none()) {
-                self.ledger.job_start(session, plan.version, job, CHUNK_PAGES, None).await?;
+                for part in self.ledger.parts(session, job).await? {
+                    self.ledger.job_start(session, plan.version, &part, CHUNK_PAGES, None).await?;
+                }
             }
             session.execute("COMMIT").await
         }

@@ -192,6 +192,13 @@ impl Runner<'_> {
             fault::point("contract.closed");
         }
         if state == State::Closing {
+            // A partition may have come since the gate was closed.
+            if engine.has_new_parts(&mut self.session, &plan).await? {
+                self.verify_plan(&plan, Names::Open).await.map_err(|failure| {
+                    let back = format!("migrate reopen {version}, then migrate backfill {version}");
+                    Failure { next: Some(back), ..failure }
+                })?;
+            }
             self.seal(&running, request).await.map_err(|failure| {
                 let back = format!(
                     "correct the cause, then migrate contract {version}; or go back with migrate reopen {version}"
@@ -212,7 +219,7 @@ impl Runner<'_> {
         if state == State::Sealed {
             let entry = engine.entry(&mut self.session, version).await?;
             // Whatever was verified before the seal says nothing about it.
-            if entry.verified != Some(true) {
+            if entry.verified != Some(true) || engine.has_new_parts(&mut self.session, &plan).await? {
                 self.verify_plan(&plan, Names::Sealed).await?;
             }
             let due = self.due_in(&entry, request);

@@ -67,7 +67,20 @@ impl Runner<'_> {
         let drop = plan.drop.iter().filter(|step| !replaced(step));
         let mut steps: Vec<(&Step, Vec<String>)> =
             ahead.filter_map(|step| Some((step, short(step)?))).collect();
-        let sealed = || seal.iter().filter_map(|step| Some((*step, short(step)?)));
+        // NOT NULL has its proof only when the data is there; without it the server would read the whole table.
+        let proved = |sql: &String| {
+            let proof =
+                sql.rsplit_once(" DROP CONSTRAINT ").map(|(_, name)| format!(" ADD CONSTRAINT {name} "));
+            let made = |proof: &String| {
+                plan.restrict.iter().flat_map(|step| &step.sql).any(|sql| sql.contains(proof.as_str()))
+            };
+            sql.ends_with(" SET NOT NULL") || proof.as_ref().is_some_and(made)
+        };
+        let unproved = |mut sql: Vec<String>| {
+            sql.retain(|sql| !proved(sql));
+            sql
+        };
+        let sealed = || seal.iter().filter_map(|step| Some((*step, unproved(short(step)?))));
         steps.extend(sealed());
         steps.extend(seal.iter().rev().map(|step| (*step, step.undo.clone())));
         steps.extend(sealed());

@@ -239,8 +239,7 @@ impl Runner<'_> {
         self.session
             .execute(&format!("BEGIN; SET LOCAL search_path = {}", path(&running.plan.search_path)))
             .await?;
-        let query =
-            format!("SELECT {key} AS value FROM ONLY {table} WHERE {predicate} LIMIT {}", LISTED_ROWS + 1);
+        let query = format!("SELECT {key} AS value FROM {table} WHERE {predicate} LIMIT {}", LISTED_ROWS + 1);
         let found = self.session.rows::<Row>(&query, &[]).await;
         self.session.rollback().await;
         let rows = found?;

@@ -55,16 +55,21 @@ impl Runner<'_> {
             State::Backfilling => {}
             // Verification failed, or has not run since: convert what is left and look again.
             State::Ready => {
-                for job in plan.jobs.iter().filter(|job| job.can_be_checked()) {
-                    self.sweep(job).await?;
+                for job in self.parts(plan).await? {
+                    self.sweep(&job).await?;
+                    self.engine.ledger.job_admit(&mut self.session, plan.version, &job).await?;
                 }
                 self.verify_plan(plan, Names::Open).await?;
                 return Ok(State::Ready);
             }
             state => return Ok(state),
         }
-        for job in &plan.jobs {
-            let swept = if job.can_be_checked() { self.sweep(job).await? } else { 0 };
+        for job in plan.jobs.iter().filter(|job| !job.can_be_checked()) {
+            self.engine.ledger.job_finish(&mut self.session, plan.version, &job.id, 0).await?;
+        }
+        for job in self.parts(plan).await? {
+            let swept = self.sweep(&job).await?;
+            self.engine.ledger.job_admit(&mut self.session, plan.version, &job).await?;
             self.engine.ledger.job_finish(&mut self.session, plan.version, &job.id, swept).await?;
             fault::point("backfill.swept");
         }
@@ -73,6 +78,15 @@ impl Runner<'_> {
         self.verify_plan(plan, Names::Open).await?;
         fault::point("backfill.verified");
         self.advance(plan.version, State::Backfilling, Event::BackfillFinished, 0).await
+    }
+
+    /// The jobs that can be checked, one for each partition that there is now.
+    async fn parts(&mut self, plan: &Plan) -> Outcome<Vec<Job>> {
+        let mut parts = Vec::new();
+        for job in plan.jobs.iter().filter(|job| job.can_be_checked()) {
+            parts.extend(self.engine.ledger.parts(&mut self.session, job).await?);
+        }
+        Ok(parts)
     }
 
     /// Reads the table until one reading finds nothing to convert. Gives the number of rows that were converted.
@@ -160,7 +174,7 @@ impl Runner<'_> {
     /// Counts the rows that are not consistent. A failure is remembered until a later verification is clean.
     pub(crate) async fn verify_plan(&mut self, plan: &Plan, names: Names) -> Outcome<()> {
         self.engine.observer.saw(Happening::Note(format!("migration {}: verifying", plan.version)));
-        for job in &plan.jobs {
+        for job in self.parts(plan).await? {
             let Some((table, wrong)) = job.check(names == Names::Sealed) else { continue };
             let rows = match self.wrong_rows(table, wrong).await {
                 Ok(rows) => rows,
@@ -184,6 +198,7 @@ impl Runner<'_> {
                 .details(rows.iter().map(|key| format!("row with {key}")).collect())
                 .next(next));
             }
+            self.engine.ledger.job_admit(&mut self.session, plan.version, &job).await?;
         }
         self.engine.ledger.set_verified(&mut self.session, plan.version, true).await?;
         Ok(())

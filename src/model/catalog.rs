@@ -136,6 +136,10 @@ pub(crate) struct Object {
     pub(crate) name: QualifiedName,
     /// The table of a policy or trigger.
     pub(crate) on_table: Option<QualifiedName>,
+    /// Whether it is a partitioned table, or an index of one.
+    pub(crate) partitioned: bool,
+    /// The table of an index.
+    pub(crate) index_of: Option<QualifiedName>,
     /// The types of a function's arguments in parentheses.
     pub(crate) arguments: String,
     /// The statements that make it again, where the server can say them.
@@ -157,8 +161,10 @@ pub(crate) struct Table {
     pub(crate) kind: String,
     /// `pg_class.relpersistence`.
     pub(crate) persistence: String,
-    /// Whether it has parents or children by inheritance or partitioning.
+    /// Whether it has parents or children by inheritance, or is a partition.
     pub(crate) inherits: bool,
+    /// Where it is partitioned, and no partition itself.
+    pub(crate) partitions: Option<Partitions>,
     /// The extension that owns it.
     pub(crate) extension: Option<String>,
     /// Quoted.
@@ -174,6 +180,37 @@ pub(crate) struct Table {
     /// What hangs on single columns and would stop or go with a DROP COLUMN.
     pub(crate) dependants: Vec<Dependant>,
     pub(crate) triggers: Vec<Trigger>,
+}
+
+/// What a partitioned table consists of, at every level.
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq, Eq)]
+pub(crate) struct Partitions {
+    /// The columns that decide where a row goes.
+    pub(crate) key: BTreeSet<Ident>,
+    /// The partition for rows that fit no other.
+    pub(crate) default_leaf: Option<QualifiedName>,
+    /// Whether a partition is being detached, or was left half detached.
+    pub(crate) leaving: bool,
+    /// Columns with an index, a constraint or a default that only some partition has.
+    pub(crate) own: BTreeSet<Ident>,
+    /// The tables that hold the rows.
+    pub(crate) leaves: Vec<Leaf>,
+}
+
+/// A partition that holds rows.
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq, Eq)]
+pub(crate) struct Leaf {
+    pub(crate) name: QualifiedName,
+    /// `pg_class.relkind`.
+    pub(crate) kind: String,
+    /// `pg_class.relpersistence`.
+    pub(crate) persistence: String,
+    /// Quoted.
+    pub(crate) owner: String,
+    /// Whether row security counts for its owner too.
+    pub(crate) row_security_forced: bool,
+    /// What rows it takes, as ATTACH PARTITION says it; none where its parent is a partition itself.
+    pub(crate) bound: Option<String>,
 }
 
 /// A column.
@@ -311,6 +348,7 @@ impl Table {
             kind: "r".to_owned(),
             persistence: "p".to_owned(),
             inherits: false,
+            partitions: None,
             extension: None,
             owner: String::new(),
             grants: Vec::new(),
@@ -350,15 +388,35 @@ impl Table {
             return Some(format!("it belongs to the extension {extension}"));
         }
         let why = match (self.kind.as_str(), self.persistence.as_str(), self.inherits) {
-            ("p", _, _) => "it is partitioned",
             ("f", _, _) => "it is a foreign table",
             ("v" | "m", _, _) => "it is a view",
             (_, "t", _) => "it is temporary",
             (_, "u", _) => "it is unlogged",
-            (_, _, true) => "it has parents or children by inheritance or partitioning",
-            _ => return None,
+            (_, _, true) => "it is a partition, or has parents or children by inheritance",
+            _ => return self.unsupported_partition(),
         };
         Some(why.to_owned())
+    }
+
+    fn unsupported_partition(&self) -> Option<String> {
+        let partitions = self.partitions.as_ref()?;
+        if partitions.leaving {
+            return Some(
+                "a partition of it is being detached: `ALTER TABLE … DETACH PARTITION … FINALIZE` ends that"
+                    .to_owned(),
+            );
+        }
+        partitions.leaves.iter().find_map(|leaf| {
+            let why = match (leaf.kind.as_str(), leaf.persistence.as_str()) {
+                ("f", _) => "a foreign table",
+                (_, "t") => "temporary",
+                (_, "u") => "unlogged",
+                _ if leaf.owner != self.owner => "owned by another role",
+                _ if leaf.row_security_forced => "under row security that is forced",
+                _ => return None,
+            };
+            Some(format!("its partition {} is {why}", leaf.name.plain()))
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::pg::error::PgError;
 use crate::pg::ledger::{Done, Ledger, Present};
 use crate::pg::session::Session;
 use crate::pg::statements::query;
-use crate::words::ident::QualifiedName;
+use crate::words::ident::{Ident, QualifiedName};
 use crate::words::version::Version;
 
 /// How far a job is.
@@ -67,6 +67,34 @@ impl Ledger {
             let _: Vec<Present> = session.rows(&query("job_chunks", &self.schema), &params).await?;
         }
         Ok(begun)
+    }
+
+    /// A plan's job as it is now: itself, or one for each partition that holds rows of its table.
+    pub(crate) async fn parts(&self, session: &mut Session, job: &Job) -> Result<Vec<Job>, PgError> {
+        #[derive(Deserialize)]
+        struct Partition {
+            schema: String,
+            name: String,
+        }
+        if !job.is_by_partition() {
+            return Ok(vec![job.clone()]);
+        }
+        let table = job.table.to_string();
+        let found: Vec<Partition> =
+            session.rows(&query("job_parts", &self.schema), &[table.as_str().into()]).await?;
+        if found.is_empty() {
+            return Ok(vec![job.clone()]);
+        }
+        let name = |found: Partition| QualifiedName::new(Ident::new(found.schema), Ident::new(found.name));
+        Ok(found.into_iter().map(|found| job.of_partition(name(found))).collect())
+    }
+
+    /// Notes a partition that came later, and in which there is nothing to do.
+    pub(crate) async fn job_admit(&self, session: &mut Session, version: Version, job: &Job) -> Done {
+        let table = job.table.to_string();
+        let params = [version.number().into(), job.id.as_str().into(), table.as_str().into()];
+        let _: Vec<Present> = session.rows(&query("job_admit", &self.schema), &params).await?;
+        Ok(())
     }
 
     /// Whether nobody else is making this list of rows. Held until the transaction ends.

@@ -12,6 +12,7 @@ pub(crate) enum LockMode {
     AccessShare,
     RowExclusive,
     ShareUpdateExclusive,
+    Share,
     ShareRowExclusive,
     AccessExclusive,
 }
@@ -23,14 +24,14 @@ impl LockMode {
             Self::AccessShare | Self::RowExclusive | Self::ShareUpdateExclusive => {
                 "blocks no reads or writes"
             }
-            Self::ShareRowExclusive => "blocks writes, briefly",
+            Self::Share | Self::ShareRowExclusive => "blocks writes, briefly",
             Self::AccessExclusive => "blocks reads and writes, briefly",
         }
     }
 
     /// Whether others queue behind the lock while it is waited for, so that the wait must be short.
     pub(crate) fn blocks_traffic(self) -> bool {
-        self >= Self::ShareRowExclusive
+        self >= Self::Share
     }
 }
 
@@ -40,6 +41,7 @@ impl fmt::Display for LockMode {
             Self::AccessShare => "ACCESS SHARE",
             Self::RowExclusive => "ROW EXCLUSIVE",
             Self::ShareUpdateExclusive => "SHARE UPDATE EXCLUSIVE",
+            Self::Share => "SHARE",
             Self::ShareRowExclusive => "SHARE ROW EXCLUSIVE",
             Self::AccessExclusive => "ACCESS EXCLUSIVE",
         })

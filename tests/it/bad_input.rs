@@ -62,9 +62,8 @@ async fn files_that_cannot_be_planned_name_the_place_and_change_nothing() {
         ("DROP SCHEMA s;", "DROP SCHEMA is not supported"),
         ("SET lock_timeout = '1s';", "session setting"),
         ("CREATE SCHEMA s; ROLLBACK;", "transaction control"),
-        ("CREATE TABLE p (a int) PARTITION BY LIST (a);", "partitioned"),
         ("CREATE TEMPORARY TABLE p (a int);", "temporary"),
-        ("ALTER TABLE parted ADD COLUMN a int;", "it is partitioned"),
+        ("ALTER TABLE parted_1 ADD COLUMN a int;", "it is a partition"),
         ("ALTER TABLE child ADD COLUMN a int;", "inheritance"),
         ("ALTER TABLE quick ADD COLUMN a int;", "unlogged"),
         ("ALTER TABLE seen ADD COLUMN a int;", "it is a view"),
@@ -72,7 +71,7 @@ async fn files_that_cannot_be_planned_name_the_place_and_change_nothing() {
         ("ALTER TABLE seen_from DROP COLUMN a;", "view public.seen"),
     ];
     let setup = format!(
-        "{SETUP} CREATE TABLE parted (id int) PARTITION BY LIST (id); CREATE TABLE parent (id int); CREATE TABLE child () INHERITS (parent);
+        "{SETUP} CREATE TABLE parted (id int) PARTITION BY LIST (id); CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1); CREATE TABLE parent (id int); CREATE TABLE child () INHERITS (parent);
          CREATE UNLOGGED TABLE quick (id int); CREATE TABLE seen_from (a int, b int); CREATE VIEW seen AS SELECT a FROM seen_from;
          CREATE TABLE pointed (id int PRIMARY KEY); CREATE TABLE pointing (id int REFERENCES pointed);"
     );

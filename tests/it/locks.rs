@@ -23,7 +23,7 @@ SELECT coalesce(json_agg(json_build_object('table', n.nspname || '.' || c.relnam
 FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
 JOIN pg_class AS c ON c.oid = l.relation JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE a.application_name LIKE 'migrate%' AND a.datname = current_database() AND l.granted
-  AND c.relkind = 'r' AND n.nspname NOT IN ('pontoon', 'pg_catalog')";
+  AND c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pontoon', 'pg_catalog')";
 
 const STARTED: &str = "SELECT string_agg(id, ' ') FROM pontoon.step WHERE state = 'started'";
 
@@ -51,17 +51,22 @@ fn strongest(locks: impl Iterator<Item = (String, String)>) -> Locks {
     strongest
 }
 
-fn declared(step: &Value) -> Locks {
-    strongest(step["locks"].as_array().unwrap().iter().map(|lock| {
+fn declared(step: &Value, fresh: &[&str]) -> Locks {
+    let locks = step["locks"].as_array().unwrap().iter().map(|lock| {
         let part = |name: &str| lock["table"][name].as_str().unwrap().to_owned();
-        let mode = spelled(lock["mode"].as_str().unwrap());
-        (unsealed(&format!("{}.{}", part("schema"), part("name"))), mode)
-    }))
+        (format!("{}.{}", part("schema"), part("name")), spelled(lock["mode"].as_str().unwrap()))
+    });
+    strongest(
+        locks
+            .filter(|(table, _)| !fresh.contains(&table.as_str()))
+            .map(|(table, mode)| (unsealed(&table), mode)),
+    )
 }
 
-/// A table that goes, or gets another name, has another one while it is sealed.
+/// A table that goes, or gets another name, has another one while it is sealed. A partition counts as its table.
 fn unsealed(table: &str) -> String {
-    table.replace("_pontoon_7_", "").replace("public.people", "public.users")
+    let table = table.replace("_pontoon_7_", "").replace("public.people", "public.users");
+    if table.starts_with("public.users_") { "public.users".to_owned() } else { table }
 }
 
 fn steps(plan: &Value) -> Vec<&Value> {
@@ -85,13 +90,15 @@ async fn watched(project: &Project, arguments: &[&str], undo: bool, kind: &Kind)
         let held: Vec<Value> = serde_json::from_str(&text(&mut connection, HELD).await).unwrap();
         let held = held
             .iter()
-            .map(|lock| (unsealed(lock["table"].as_str().unwrap()), spelled(lock["mode"].as_str().unwrap())));
+            .map(|lock| (lock["table"].as_str().unwrap(), spelled(lock["mode"].as_str().unwrap())));
         // A table that the file itself creates is nobody's yet.
         let fresh: Vec<&str> = plan["adds"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-        let held = strongest(held.filter(|(table, _)| !fresh.contains(&table.as_str())));
+        let held =
+            held.filter(|(table, _)| !fresh.contains(table)).map(|(table, mode)| (unsealed(table), mode));
+        let held = strongest(held);
         if undo {
             // What is taken back is one of several steps: none of them may hold more than it did.
-            let all = strongest(steps(&plan).into_iter().flat_map(declared));
+            let all = strongest(steps(&plan).into_iter().flat_map(|step| declared(step, &fresh)));
             let rank =
                 |mode: Option<&String>| MODES.iter().position(|known| mode.is_some_and(|mode| mode == known));
             for (table, mode) in &held {
@@ -104,9 +111,7 @@ async fn watched(project: &Project, arguments: &[&str], undo: bool, kind: &Kind)
             // One without statements only counts backwards.
             let counts = step["sql"] != serde_json::json!([]);
             if counts && !step["title"].as_str().unwrap().contains("not analysed") {
-                let mut said = declared(step);
-                said.retain(|table, _| !fresh.contains(&table.as_str()));
-                assert_eq!(held, said, "{}: {}", kind.name, step["title"]);
+                assert_eq!(held, declared(step, &fresh), "{}: {}", kind.name, step["title"]);
             }
         }
         seen += 1;

@@ -20,6 +20,7 @@ mod journeys;
 mod locks;
 mod moves;
 mod objects;
+mod partitions;
 mod property;
 mod readme;
 mod servers;

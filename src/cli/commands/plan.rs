@@ -101,7 +101,7 @@ fn phase(text: &mut String, name: &str, steps: &[Step]) {
                 }
             }
             Mode::Require { table, predicate, .. } => {
-                let _ = writeln!(text, "-- no row may satisfy: SELECT FROM ONLY {table} WHERE {predicate};");
+                let _ = writeln!(text, "-- no row may satisfy: SELECT FROM {table} WHERE {predicate};");
             }
         }
     }

@@ -140,7 +140,7 @@ fn duplicate(table: &QualifiedName, columns: &[Ident], nulls_not_distinct: bool)
     if nulls_not_distinct {
         // By sorting: no hash finds nulls that are not distinct.
         return format!(
-            "ctid IN (SELECT d.ctid FROM (SELECT o.ctid, count(*) OVER (PARTITION BY {}) AS rows FROM ONLY {table} AS o) AS d \
+            "(tableoid, ctid) IN (SELECT d.tableoid, d.ctid FROM (SELECT o.tableoid, o.ctid, count(*) OVER (PARTITION BY {}) AS rows FROM {table} AS o) AS d \
              WHERE d.rows > 1)",
             list(columns)
         );
@@ -148,8 +148,8 @@ fn duplicate(table: &QualifiedName, columns: &[Ident], nulls_not_distinct: bool)
     let same: Vec<String> =
         columns.iter().map(|column| format!("pontoon_other.{column} = {}.{column}", table.name)).collect();
     format!(
-        "EXISTS (SELECT FROM ONLY {table} AS pontoon_other WHERE {} AND pontoon_other.ctid <> {}.ctid)",
+        "EXISTS (SELECT FROM {table} AS pontoon_other WHERE {} AND (pontoon_other.tableoid, pontoon_other.ctid) <> ({own}.tableoid, {own}.ctid))",
         same.join(" AND "),
-        table.name
+        own = table.name
     )
 }

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use crate::decide::change::add_column::refuse_checked_domain;
 use crate::decide::change::fill_column::{resolve, session_dependent};
-use crate::decide::change::supported_table;
+use crate::decide::change::{partitioned, supported_table};
 use crate::decide::draft::{Draft, Phase, Retyped, Touch};
 use crate::model::catalog::{Catalog, Constraint, Conversion, Index, Table};
 use crate::model::directive::Directive;
@@ -248,6 +248,7 @@ fn retype(
         column.as_str()
     ));
     refuse_what_cannot_be_swapped(draft, span, table, column)?;
+    partitioned::check_swap(draft, span, table, column)?;
     draft.table(table).retyped.push(retyped);
     // Tables whose foreign keys are made anew take part, though nothing of them changes.
     let points_here =

@@ -6,6 +6,7 @@
 //! Limits: an index on a column that the same file renames goes into a migration of its own.
 
 use crate::decide::change::names::{Space, choose, take};
+use crate::decide::change::partitioned;
 use crate::decide::change::{create_table, supported};
 use crate::decide::draft::{Draft, Phase, Touch};
 use crate::decide::plan::{Mode, Step, TableLock};
@@ -63,7 +64,12 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, index: &CreateI
         draft.claim(phase, Touch::Index, &statement.span, &table, column)?;
     }
     draft.note(&statement.span, what, becomes);
-    draft.push(phase, concurrent(&table, &name, index.unique, &index.tail.text));
+    if index.unique {
+        partitioned::check_unique(draft, &statement.span, &table, &index.tail)?;
+    }
+    for step in partitioned::build_index(draft, &statement.span, &table, &name, index.unique, &index.tail)? {
+        draft.push(phase, step);
+    }
     if index.name.is_some() {
         take(draft, &table, &name.name, Space::Index);
     }

@@ -2,8 +2,9 @@
 //! Phases: expand, as written.
 //! Locks: none on existing tables, except SHARE ROW EXCLUSIVE on those that a foreign key points at.
 //! Undo: DROP TABLE; rows that the application wrote are counted first.
-//! Limits: partitioned, inherited and temporary tables are not done yet.
+//! Limits: inherited and temporary tables are not done yet.
 
+use crate::decide::change::partition;
 use crate::decide::draft::Draft;
 use crate::decide::plan::Loss;
 use crate::model::catalog::{Column, Relation, Table};
@@ -12,7 +13,9 @@ use crate::model::sql::{Statement, StatementKind};
 use crate::words::ident::QualifiedName;
 
 pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), Problem> {
-    let StatementKind::CreateTable { name, if_not_exists, columns, special, .. } = &statement.kind else {
+    let StatementKind::CreateTable { name, if_not_exists, columns, special, partition_of, .. } =
+        &statement.kind
+    else {
         return Ok(());
     };
     if let Some(special) = special {
@@ -37,12 +40,16 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), P
             "this name",
         ));
     }
+    let locks = match partition_of {
+        Some(parent) => partition::locks_of_new(draft, statement, parent)?,
+        None => Vec::new(),
+    };
     draft.note(&statement.span, format!("CREATE TABLE {}", table.plain()), "expand: run it");
     draft.run_in_expand(
         statement,
         format!("create {}", table.plain()),
         vec![format!("DROP TABLE IF EXISTS {table}")],
-        Vec::new(),
+        locks,
     )?;
     draft.losses.push(Loss {
         what: format!("rows in {}", table.plain()),

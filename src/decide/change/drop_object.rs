@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use crate::decide::change::supported_table;
-use crate::decide::draft::{Draft, Phase, Touch, step};
+use crate::decide::draft::{Draft, Phase, Touch, step, table_step};
 use crate::decide::plan::{Mode, Step, TableLock};
 use crate::model::catalog::Object;
 use crate::model::problem::Problem;
@@ -141,11 +141,17 @@ fn table(draft: &mut Draft<'_>, span: &Range<usize>, object: &Object) -> Result<
 fn index(draft: &mut Draft<'_>, object: &Object, span: &Range<usize>) -> Result<(), Problem> {
     let index = &object.name;
     let gone = format!("SELECT to_regclass({}) IS NULL", literal(&index.to_string()));
-    let table = draft.catalog.tables.iter().find(|table| {
-        table.name.schema == index.schema && table.indexes.iter().any(|known| known.name == index.name)
-    });
-    let lock =
-        table.map(|table| TableLock { table: table.name.clone(), mode: LockMode::ShareUpdateExclusive });
+    if let Some(table) = object.index_of.as_ref().filter(|_| object.partitioned) {
+        // The server does not do it concurrently.
+        draft.push_drop(table_step(
+            table,
+            format!("drop {}", object.what),
+            vec![format!("DROP INDEX IF EXISTS {index}")],
+            Vec::new(),
+        ));
+        return draft.touch(object.reference(), span);
+    }
+    let lock = object.index_of.clone().map(|table| TableLock { table, mode: LockMode::ShareUpdateExclusive });
     let dropped = step(
         format!("drop {}", object.what),
         vec![format!("DROP INDEX CONCURRENTLY IF EXISTS {index}")],

@@ -29,6 +29,8 @@ pub(crate) mod mapping;
 pub(crate) mod move_columns;
 pub(crate) mod move_source;
 pub(crate) mod names;
+pub(crate) mod partition;
+pub(crate) mod partitioned;
 pub(crate) mod rename_column;
 pub(crate) mod rename_constraint;
 pub(crate) mod rename_object;
@@ -140,6 +142,10 @@ fn alter_table(
     supported(draft, name, &table).map_err(|problem| vec![problem])?;
     let mut problems = Vec::new();
     for (span, action) in actions {
+        if let Err(problem) = partitioned::check(draft, span, &table, action) {
+            problems.push(problem);
+            continue;
+        }
         let planned = match action {
             Action::AddColumn { column, if_not_exists } => {
                 add_column::plan(draft, span, &table, column, *if_not_exists)
@@ -162,6 +168,10 @@ fn alter_table(
             }
             Action::RenameTable(to) => rename_table::plan(draft, span, &table, to),
             Action::RowSecurity { .. } => row_security::plan(draft, span, &table, action),
+            Action::AttachPartition { partition, bound } => {
+                partition::attach(draft, span, &table, partition, bound)
+            }
+            Action::DetachPartition { partition } => partition::detach(draft, span, &table, partition),
             Action::Other(what) => Err(Problem::unsupported(span.clone(), &format!("ALTER TABLE … {what}"))),
         };
         problems.extend(planned.err());
@@ -187,7 +197,10 @@ fn supported_table(draft: &Draft<'_>, span: &Range<usize>, table: &QualifiedName
         .help(help.to_owned()))
     };
     if let Some(why) = known.unsupported() {
-        return refuse(&why, "only ordinary tables are supported so far");
+        return refuse(
+            &why,
+            "only ordinary and partitioned tables are supported so far; a partition changes with the whole",
+        );
     }
     if known.row_security && known.row_security_forced && !draft.catalog.bypasses_row_security {
         return refuse(

@@ -13,7 +13,7 @@ use crate::decide::change::move_columns::condition;
 use crate::decide::change::move_source::{
     constraints_of_created, from_source, is_unique, keys_of_created, no_key,
 };
-use crate::decide::change::{data_job, supported};
+use crate::decide::change::{data_job, partitioned, supported};
 use crate::decide::draft::{Crossing, Draft, Phase, Touch};
 use crate::decide::plan::{Once, Ranged};
 use crate::decide::sync::{Moved, Typed};
@@ -38,6 +38,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
     }
     let (target, source) = (draft.existing(&change.table)?, draft.existing(&change.driving)?);
     supported(draft, &change.driving, &source)?;
+    partitioned::refuse(draft, span, &source, "a move between tables")?;
     let alias = apart.source_alias.clone().unwrap_or_else(|| source.name.clone());
     let key = choose_key(draft, statement, &target, &source, &alias, &apart.values)?;
     draft.plan_data_order(statement, &target)?;

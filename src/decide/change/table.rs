@@ -2,7 +2,7 @@
 
 use crate::decide::change::mapping::{check_downs, hidden_name, mappings};
 use crate::decide::change::set_not_null::{check_name, prove};
-use crate::decide::change::{create_index, retype};
+use crate::decide::change::{create_index, partitioned, retype};
 use crate::decide::draft::{Added, Draft, Renamed, Role, TableDraft, install, table_step};
 use crate::decide::plan::{Convert, Job, Loss, SealedColumn, Step, Work};
 use crate::decide::sync::{Mapping, Repair, Shape};
@@ -89,9 +89,15 @@ pub(crate) fn assemble(
     );
     let mut restrict: Vec<Step> = not_null(work).flat_map(|column| prove(draft, table, column)).collect();
     restrict.extend(swap.restrict.clone());
-    let seal = seal(draft, work, &mappings, swap);
+    let mut seal = seal(draft, work, &mappings, swap);
     draft.losses.extend(losses(work, &mappings));
-    let mut drop_sql = remove;
+    let job = job(draft, table, &mappings, &work.repairs);
+    let fence = partitioned::fence(draft, table, job.as_ref());
+    if !seal.hidden.is_empty() {
+        seal.sql.splice(0..0, fence.clone());
+    }
+    let mut drop_sql: Vec<String> = fence.filter(|_| !seal.hidden.is_empty()).into_iter().collect();
+    drop_sql.extend(remove);
     drop_sql.extend(
         seal.hidden.iter().map(|hidden| format!("ALTER TABLE {table} DROP COLUMN {}", hidden.hidden)),
     );
@@ -114,7 +120,7 @@ pub(crate) fn assemble(
         restrict,
         seal: step(format!("seal the old shape of {}", table.plain()), seal.sql, seal.undo),
         drop: step(format!("drop the old shape of {}", table.plain()), drop_sql, Vec::new()),
-        job: job(draft, table, &mappings, &work.repairs),
+        job,
         sealed: seal.hidden,
         moving: moving(&mappings, work),
         columns,
@@ -295,10 +301,22 @@ fn shadow_indexes(draft: &Draft<'_>, known: &Table, renamed: &[Renamed]) -> Vec<
         .filter(|index| index.valid && renamed.iter().any(|renamed| index.columns.contains(&renamed.from)))
         .filter_map(|index| {
             let tail = rename_in_index(&index.definition, new_name)?;
-            let name = Ident::derived(&["_pontoon", &version, index.name.as_str()]);
-            let name = QualifiedName::new(known.name.schema.clone(), name);
-            Some(create_index::concurrent(&known.name, &name, false, &tail))
+            let name = |table: &QualifiedName, of: &[&str]| {
+                let parts: Vec<&str> = ["_pontoon", &version].into_iter().chain(of.iter().copied()).collect();
+                QualifiedName::new(table.schema.clone(), Ident::derived(&parts))
+            };
+            let whole = name(&known.name, &[index.name.as_str()]);
+            let Some(partitions) = &known.partitions else {
+                return Some(vec![create_index::concurrent(&known.name, &whole, false, &tail)]);
+            };
+            let leaves = partitions
+                .leaves
+                .iter()
+                .map(|leaf| name(&leaf.name, &[index.name.as_str(), leaf.name.name.as_str()]));
+            let names: Vec<QualifiedName> = leaves.collect();
+            Some(partitioned::partitioned_index(&known.name, partitions, &names, &whole, false, &tail))
         })
+        .flatten()
         .collect()
 }
 

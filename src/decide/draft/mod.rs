@@ -278,6 +278,13 @@ impl Draft<'_> {
         }
     }
 
+    /// Adds steps to expand that stay in their order, behind the columns of all these tables.
+    pub(crate) fn push_together(&mut self, tables: &[&QualifiedName], steps: Vec<Step>) {
+        let words: BTreeSet<String> = tables.iter().map(|table| table.name.as_str().to_owned()).collect();
+        let at = self.at;
+        self.expand.extend(steps.into_iter().map(|step| Placed { at, words: words.clone(), step }));
+    }
+
     /// Adds a step to contract that can be taken back.
     pub(crate) fn push_seal(&mut self, step: Step) {
         self.seal.push(step);

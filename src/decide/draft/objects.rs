@@ -177,6 +177,12 @@ impl Draft<'_> {
         self.stand_ins.insert(format!("view {open}"), format!("view {sealed}"));
     }
 
+    /// Notes that the seal takes a table out of another one, which a reopen takes back.
+    pub(crate) fn sets_apart(&mut self, table: &QualifiedName) {
+        let what = format!("table {table}");
+        self.stand_ins.insert(what.clone(), what);
+    }
+
     /// The object that a statement above takes away and in whose place a new one stands.
     pub(crate) fn place_of(&self, create: &CreateObject) -> Option<usize> {
         let name = self.new_name(create.name.as_ref()?);

@@ -33,6 +33,17 @@ pub(crate) struct TableDraft {
     pub(crate) seal: Vec<(String, String)>,
 }
 
+impl TableDraft {
+    /// Whether columns come, go or change.
+    pub(crate) fn moves_columns(&self) -> bool {
+        !(self.added.is_empty()
+            && self.dropped.is_empty()
+            && self.renamed.is_empty()
+            && self.retyped.is_empty()
+            && self.repairs.is_empty())
+    }
+}
+
 /// A column that the file adds.
 pub(crate) struct Added {
     pub(crate) column: NewColumn,

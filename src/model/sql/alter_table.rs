@@ -65,6 +65,15 @@ fn known_action(node: &SyntaxNode) -> Option<Action> {
         SyntaxKind::SET_SCHEMA => {
             Action::RenameTable(NewName::Schema(ident(&child(node, SyntaxKind::SCHEMA_REF)?)?))
         }
+        SyntaxKind::ATTACH_PARTITION => {
+            let partition = child(node, SyntaxKind::TABLE_NAME_REF)?;
+            let behind = partition.text_range().end() - node.text_range().start();
+            let bound = node.text().to_string()[usize::from(behind)..].trim().to_owned();
+            Action::AttachPartition { partition: name(&partition)?, bound }
+        }
+        SyntaxKind::DETACH_PARTITION if !has(node, SyntaxKind::DETACH_FINALIZE) => {
+            Action::DetachPartition { partition: name_in(node, SyntaxKind::TABLE_NAME_REF)? }
+        }
         SyntaxKind::ENABLE_RLS => row_security(node, "DISABLE ROW LEVEL SECURITY", false),
         SyntaxKind::DISABLE_RLS => row_security(node, "ENABLE ROW LEVEL SECURITY", true),
         SyntaxKind::FORCE_RLS => row_security(node, "NO FORCE ROW LEVEL SECURITY", false),

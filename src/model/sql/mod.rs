@@ -18,8 +18,8 @@ pub(crate) use expression::Expression;
 pub(crate) use read::rename_in_index;
 pub(crate) use statement::{
     Action, Apart, ColumnDefault, Conjunct, ConstraintKind, CreateIndex, CreateObject, CreateOnTable,
-    DataChange, DropObjects, KeyIndex, Name, NewColumn, NewConstraint, NewName, ObjectKind, RenameObject,
-    SetColumn, SetValue, Statement, StatementKind, Target, Verb,
+    DataChange, DropObjects, IndexTail, KeyIndex, Name, NewColumn, NewConstraint, NewName, ObjectKind,
+    RenameObject, SetColumn, SetValue, Statement, StatementKind, Target, Verb,
 };
 
 use crate::model::directive::{self, FileOptions, Placed, Read};

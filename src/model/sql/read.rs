@@ -190,9 +190,9 @@ fn other(text: &str, whole: &Range<usize>) -> StatementKind {
 }
 
 fn create_table(node: &SyntaxNode) -> Option<StatementKind> {
-    let special = if has(node, SyntaxKind::PARTITION_BY) || has(node, SyntaxKind::PARTITION_OF) {
-        Some("partitioned")
-    } else if has(node, SyntaxKind::INHERITS) {
+    let partition_of =
+        child(node, SyntaxKind::PARTITION_OF).and_then(|of| name_in(&of, SyntaxKind::TABLE_NAME_REF));
+    let special = if has(node, SyntaxKind::INHERITS) {
         Some("inherited")
     } else if child(node, SyntaxKind::TEMP).is_some() {
         Some("temporary")
@@ -210,6 +210,7 @@ fn create_table(node: &SyntaxNode) -> Option<StatementKind> {
         if_not_exists,
         columns,
         constraints,
+        partition_of,
         special,
     })
 }

@@ -92,6 +92,8 @@ pub(crate) enum StatementKind {
         columns: Vec<NewColumn>,
         /// Those of the table, not those that stand with a column.
         constraints: Vec<NewConstraint>,
+        /// The table that it is a partition of.
+        partition_of: Option<Name>,
         special: Option<&'static str>,
     },
     CreateIndex(CreateIndex),
@@ -299,6 +301,14 @@ pub(crate) enum Action {
         text: String,
         back: &'static str,
         relaxes: bool,
+    },
+    /// `ATTACH PARTITION`, with its bound as written.
+    AttachPartition {
+        partition: Name,
+        bound: String,
+    },
+    DetachPartition {
+        partition: Name,
     },
     /// Any other, by the name people know it under.
     Other(String),

@@ -15,8 +15,8 @@ WITH RECURSIVE defined (oid) AS (
 named AS (
     SELECT 'pg_class'::regclass AS classid, c.oid, n.nspname, c.relname AS name, NULL::oid AS on_table, '' AS arguments,
            ARRAY[c.oid, c.reltype, rt.typarray] AS refs,
-           CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' WHEN 'i' THEN 'index'
-                WHEN 'r' THEN 'table' ELSE 'relation' END AS kind,
+           CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' WHEN 'i' THEN 'index' WHEN 'I' THEN 'index'
+                WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' ELSE 'relation' END AS kind,
            CASE WHEN c.relkind = 'v' THEN
                ARRAY[format('CREATE OR REPLACE VIEW %I.%I%s AS %s', n.nspname, c.relname, ' WITH (' || array_to_string(c.reloptions, ', ') || ')',
                             rtrim(pg_get_viewdef(c.oid), ';'))]
@@ -98,12 +98,16 @@ SELECT
             'name', jsonb_build_object('schema', o.nspname, 'name', o.name),
             'on_table', (SELECT jsonb_build_object('schema', n.nspname, 'name', c.relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = o.on_table),
             'arguments', o.arguments,
+            'partitioned', o.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_class AS pc WHERE pc.oid = o.oid AND pc.relkind IN ('I', 'p')),
+            'index_of', (SELECT jsonb_build_object('schema', n.nspname, 'name', c.relname) FROM pg_index AS x JOIN pg_class AS c ON c.oid = x.indrelid
+                         JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE o.classid = 'pg_class'::regclass AND x.indexrelid = o.oid),
             'definition', coalesce(to_jsonb(o.definition), '[]'),
             'indexes', coalesce((
                 SELECT jsonb_agg(ic.relname) FROM pg_index AS i JOIN pg_class AS ic ON ic.oid = i.indexrelid
                 WHERE o.classid = 'pg_class'::regclass AND i.indrelid = o.oid), '[]'),
             'part_of', (SELECT pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid) FROM pg_depend AS d
-                        WHERE d.classid = o.classid AND d.objid = o.oid AND d.deptype IN ('i', 'e') LIMIT 1),
+                        WHERE d.classid = o.classid AND d.objid = o.oid AND d.refobjid <> o.oid
+                          AND (d.deptype IN ('i', 'e') OR (d.deptype = 'P' AND d.refobjsubid = 0)) LIMIT 1),
             'dependants', coalesce((
                 SELECT jsonb_agg(DISTINCT CASE WHEN r.rulename = '_RETURN' THEN pg_describe_object('pg_class'::regclass, r.ev_class, 0)
                                                ELSE pg_describe_object(d.classid, d.objid, d.objsubid) END)
@@ -126,7 +130,43 @@ SELECT
             'name', jsonb_build_object('schema', n.nspname, 'name', c.relname),
             'kind', c.relkind,
             'persistence', c.relpersistence,
-            'inherits', EXISTS (SELECT FROM pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent)),
+            'inherits', EXISTS (SELECT FROM pg_inherits AS i WHERE c.oid = i.inhrelid OR (c.oid = i.inhparent AND c.relkind <> 'p')),
+            'partitions', CASE WHEN c.relkind = 'p' THEN (
+                SELECT jsonb_build_object(
+                    'key', coalesce((
+                        SELECT jsonb_agg(DISTINCT a.attname) FROM pg_depend AS d
+                        JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (d.objid, d.objsubid)
+                        WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.objid = d.refobjid
+                          AND d.objsubid > 0 AND d.refobjsubid = 0 AND d.deptype = 'i'
+                          AND d.objid IN (SELECT p.relid FROM pg_partition_tree(c.oid) AS p WHERE NOT p.isleaf)), '[]'),
+                    'default_leaf', (SELECT jsonb_build_object('schema', n2.nspname, 'name', dc.relname) FROM pg_partitioned_table AS pt
+                                     JOIN pg_class AS dc ON dc.oid = pt.partdefid JOIN pg_namespace AS n2 ON n2.oid = dc.relnamespace WHERE pt.partrelid = c.oid),
+                    'leaving', EXISTS (SELECT FROM pg_inherits AS i WHERE to_jsonb(i) ->> 'inhdetachpending' = 'true' AND i.inhparent IN (
+                        SELECT p.relid FROM pg_partition_tree(c.oid) AS p)),
+                    -- Indexes, constraints and defaults that a partition has and the whole has not, by the columns they name.
+                    'own', coalesce((
+                        SELECT jsonb_agg(DISTINCT o.attname) FROM (
+                            SELECT a.attname FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+                            WHERE i.indrelid IN (SELECT p.relid FROM pg_partition_tree(c.oid) AS p WHERE p.relid <> c.oid)
+                              AND NOT EXISTS (SELECT FROM pg_inherits AS h WHERE h.inhrelid = i.indexrelid)
+                            UNION ALL
+                            SELECT a.attname FROM pg_constraint AS k JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+                            WHERE k.conrelid IN (SELECT p.relid FROM pg_partition_tree(c.oid) AS p WHERE p.relid <> c.oid)
+                              AND k.contype <> 'n' AND k.coninhcount = 0 AND k.conparentid = 0
+                            UNION ALL
+                            SELECT a.attname FROM pg_attrdef AS ad JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (ad.adrelid, ad.adnum)
+                            WHERE ad.adrelid IN (SELECT p.relid FROM pg_partition_tree(c.oid) AS p WHERE p.relid <> c.oid)
+                              AND pg_get_expr(ad.adbin, 0) IS DISTINCT FROM (
+                                  SELECT pg_get_expr(pd.adbin, 0) FROM pg_attrdef AS pd JOIN pg_attribute AS pa ON (pa.attrelid, pa.attnum) = (pd.adrelid, pd.adnum)
+                                  WHERE pd.adrelid = c.oid AND pa.attname = a.attname)) AS o), '[]'),
+                    'leaves', coalesce((
+                        SELECT jsonb_agg(jsonb_build_object(
+                            'name', jsonb_build_object('schema', ln.nspname, 'name', l.relname),
+                            'kind', l.relkind, 'persistence', l.relpersistence, 'owner', quote_ident(pg_get_userbyid(l.relowner)),
+                            'row_security_forced', l.relrowsecurity AND l.relforcerowsecurity,
+                            'bound', CASE WHEN p.parentrelid = c.oid THEN pg_get_expr(l.relpartbound, l.oid) END) ORDER BY ln.nspname, l.relname)
+                        FROM pg_partition_tree(c.oid) AS p JOIN pg_class AS l ON l.oid = p.relid
+                        JOIN pg_namespace AS ln ON ln.oid = l.relnamespace WHERE p.isleaf), '[]'))) END,
             'extension', (SELECT e.extname FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
                           WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
                             AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'),

@@ -182,6 +182,19 @@ SELECT j.filenode = pg_relation_filenode(j.relid) AS value FROM pontoon.job AS j
 -- Purpose: pages of a table now. $1 table, quoted.
 SELECT (pg_relation_size(to_regclass($1)) + current_setting('block_size')::bigint - 1) / current_setting('block_size')::bigint AS value
 
+-- name: job_parts
+-- Purpose: the partitions that hold the rows of a table; none if it is not partitioned. $1 table, quoted.
+SELECT n.nspname AS schema, c.relname AS name
+FROM pg_partition_tree(to_regclass($1)) AS p JOIN pg_class AS c ON c.oid = p.relid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE p.isleaf AND p.relid <> to_regclass($1) ORDER BY n.nspname, c.relname
+
+-- name: job_admit
+-- Purpose: a partition that came later, and in which there is nothing to do. $1 version, $2 job, $3 table, quoted.
+INSERT INTO pontoon.job (version, id, relid, filenode, pages, finished_at, swept)
+SELECT $1, $2, c.oid, pg_relation_filenode(c.oid), 0, clock_timestamp(), 0 FROM pg_class AS c WHERE c.oid = to_regclass($3)
+ON CONFLICT (version, id) DO NOTHING
+RETURNING true AS value
+
 -- name: job_finish
 -- Purpose: the job is through. $1 version, $2 job, $3 rows that the last sweep converted.
 UPDATE pontoon.job AS j SET finished_at = clock_timestamp(), swept = $3 WHERE j.version = $1 AND j.id = $2 RETURNING true AS value
@@ -258,7 +271,7 @@ SELECT
         FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
         WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid()
           AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-          AND l.relation IN (SELECT to_regclass(t.name) FROM unnest($2::text[]) AS t (name))
+          AND l.relation IN (SELECT coalesce(p.relid, to_regclass(t.name)) FROM unnest($2::text[]) AS t (name) LEFT JOIN LATERAL pg_partition_tree(to_regclass(t.name)) AS p ON true)
           AND coalesce(a.backend_type, 'client backend') = 'client backend'
           -- A shorter one is drained by the seal's own lock.
           -- Without a start it has just ended, unless we may not look.
@@ -271,7 +284,7 @@ SELECT
         JOIN pg_locks AS own ON own.virtualtransaction = l.virtualtransaction AND own.locktype = 'transactionid' AND own.pid IS NULL
         JOIN pg_prepared_xacts AS p ON p.transaction = own.transactionid
         WHERE l.locktype = 'relation' AND l.pid IS NULL
-          AND l.relation IN (SELECT to_regclass(t.name) FROM unnest($2::text[]) AS t (name))), '[]') AS sessions,
+          AND l.relation IN (SELECT coalesce(p.relid, to_regclass(t.name)) FROM unnest($2::text[]) AS t (name) LEFT JOIN LATERAL pg_partition_tree(to_regclass(t.name)) AS p ON true)), '[]') AS sessions,
     coalesce(m.verified, false) AS verified
 FROM pontoon.migration AS m WHERE m.version = $1
 
@@ -309,7 +322,7 @@ FROM pg_stat_activity AS a
 WHERE a.pid <> pg_backend_pid() AND a.pid IN (
     SELECT l.pid FROM pg_locks AS l
     WHERE l.locktype = 'relation' AND l.granted
-      AND l.relation IN (SELECT to_regclass(t.name) FROM unnest($1::text[]) AS t (name)))
+      AND l.relation IN (SELECT coalesce(p.relid, to_regclass(t.name)) FROM unnest($1::text[]) AS t (name) LEFT JOIN LATERAL pg_partition_tree(to_regclass(t.name)) AS p ON true))
 ORDER BY a.xact_start NULLS LAST LIMIT 3
 
 -- name: waits_for

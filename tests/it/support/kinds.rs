@@ -55,6 +55,19 @@ const TOUCHED: Code = Code {
     sees: "SELECT touched = {v} FROM users WHERE id = {id}",
 };
 
+/// The same rows in partitions: of one level and of two, and with columns in another order.
+const PARTITIONED: &str = "
+CREATE TABLE users (id bigint, name text NOT NULL, touched int NOT NULL DEFAULT 0, nick text, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+CREATE TABLE users_low PARTITION OF users FOR VALUES FROM (0) TO (1000);
+CREATE TABLE users_mid (gone int, nick text, touched int NOT NULL DEFAULT 0, name text NOT NULL, id bigint NOT NULL);
+ALTER TABLE users_mid DROP COLUMN gone; ALTER TABLE users ATTACH PARTITION users_mid FOR VALUES FROM (1000) TO (2000);
+CREATE TABLE users_high PARTITION OF users FOR VALUES FROM (2000) TO (1500000) PARTITION BY HASH (id);
+CREATE TABLE users_high_0 PARTITION OF users_high FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE users_high_1 PARTITION OF users_high FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+CREATE TABLE users_rest PARTITION OF users DEFAULT;
+CREATE INDEX users_name_idx ON users (name);
+INSERT INTO users (id, name) SELECT i, 'F' || i || ' L' || i FROM generate_series(1, 3000) AS i;";
+
 const NICK: Code = Code {
     insert: "INSERT INTO users (id, nick) VALUES ({id}, 'N{v}')",
     update: "UPDATE users SET nick = 'N{v}' WHERE id = {id}",
@@ -746,6 +759,58 @@ pub(crate) const KINDS: &[Kind] = &[
             insert: "INSERT INTO people (id, full_name) VALUES ({id}, 'N{v}')",
             update: "INSERT INTO people (id, full_name) VALUES ({id}, 'N{v}') ON CONFLICT (id) DO UPDATE SET full_name = EXCLUDED.full_name",
             sees: "SELECT full_name = 'N{v}' FROM people WHERE id = {id}",
+        },
+        abort_discards: false,
+        abort_leaves: &[],
+    },
+    Kind {
+        name: "split a column of a partitioned table",
+        setup: PARTITIONED,
+        migration: "ALTER TABLE users ADD COLUMN first_name text, ADD COLUMN last_name text DEFAULT 'none', ADD COLUMN token uuid DEFAULT gen_random_uuid();
+            UPDATE users SET first_name = split_part(name, ' ', 1), last_name = split_part(name, ' ', 2);
+            ALTER TABLE users ALTER COLUMN first_name SET NOT NULL;
+            CREATE INDEX ON users (last_name, first_name); CREATE UNIQUE INDEX ON users (id, last_name);
+            -- migrate: down name = concat_ws(' ', first_name, last_name)
+            ALTER TABLE users DROP COLUMN name;",
+        plain: None,
+        old: NAME,
+        new: Code {
+            insert: "INSERT INTO users (id, first_name, last_name) VALUES ({id}, 'F{v}', 'L{v}')",
+            update: "UPDATE users SET first_name = 'F{v}', last_name = 'L{v}' WHERE id = {id}",
+            sees: "SELECT first_name = 'F{v}' AND last_name = 'L{v}' FROM users WHERE id = {id}",
+        },
+        abort_discards: false,
+        abort_leaves: &[],
+    },
+    Kind {
+        name: "rename and retype columns of a partitioned table",
+        setup: PARTITIONED,
+        migration: "ALTER TABLE users RENAME COLUMN name TO full_name;
+            ALTER TABLE users ALTER COLUMN touched TYPE bigint;
+            ALTER TABLE users ADD CONSTRAINT nicks CHECK (nick <> '');
+            DROP INDEX users_name_idx; CREATE INDEX touches ON users (id, nick);",
+        plain: None,
+        old: NAME,
+        new: Code {
+            insert: "INSERT INTO users (id, full_name) VALUES ({id}, 'F{v} L{v}')",
+            update: "UPDATE users SET full_name = 'F{v} L{v}' WHERE id = {id}",
+            sees: "SELECT full_name = 'F{v} L{v}' FROM users WHERE id = {id}",
+        },
+        abort_discards: false,
+        abort_leaves: &[],
+    },
+    Kind {
+        name: "repairs and data jobs on a partitioned table",
+        setup: PARTITIONED,
+        migration: "UPDATE users SET nick = 'none' WHERE nick IS NULL;
+            ALTER TABLE users ALTER COLUMN nick SET NOT NULL;
+            UPDATE users SET touched = touched + 1;",
+        plain: None,
+        old: NAME,
+        new: Code {
+            insert: "INSERT INTO users (id, name, nick) VALUES ({id}, 'F{v} L{v}', 'n')",
+            update: "UPDATE users SET name = 'F{v} L{v}' WHERE id = {id}",
+            sees: "SELECT name = 'F{v} L{v}' FROM users WHERE id = {id}",
         },
         abort_discards: false,
         abort_leaves: &[],

@@ -1,0 +1,216 @@
+//! Shape: CREATE TABLE … PARTITION OF, ALTER TABLE … ATTACH PARTITION and DETACH PARTITION.
+//! Phases: expand creates or attaches it, after a check that was validated says what the bound says, so that the server reads
+//! nothing under a lock; contract validates such a check, detaches it in the seal, and drops the check in the end.
+//! Locks: ACCESS EXCLUSIVE on the partition and the default one, SHARE UPDATE EXCLUSIVE on the whole, for a moment; creating
+//! and detaching take ACCESS EXCLUSIVE on the whole. What is validated is read under SHARE UPDATE EXCLUSIVE.
+//! Undo: DETACH, or DROP of what was created; a reopen attaches it again, if no row that fits it went elsewhere.
+//! Limits: a table that holds rows needs the keys, foreign keys and indexes of the whole before; hash partitions and trees
+//! below the partition are not done yet; no other migration may be moving the table.
+
+use std::ops::Range;
+
+use crate::decide::change::mapping::hidden_name;
+use crate::decide::change::{partitioned, supported};
+use crate::decide::draft::{Draft, Phase, lock_tables, step, validate};
+use crate::decide::plan::{Step, TableLock};
+use crate::model::catalog::{Partitions, Table};
+use crate::model::problem::Problem;
+use crate::model::sql::{Name, Statement};
+use crate::words::ident::{Ident, QualifiedName, literal};
+use crate::words::lock_mode::LockMode;
+
+/// The locks that creating a partition of an existing table needs; none of a table that the file creates.
+pub(super) fn locks_of_new(
+    draft: &Draft<'_>,
+    statement: &Statement,
+    parent: &Name,
+) -> Result<Vec<TableLock>, Problem> {
+    let table = draft.existing(parent)?;
+    if draft.created.contains(&table) {
+        return Ok(Vec::new());
+    }
+    supported(draft, parent, &table)?;
+    let partitions = partitions(draft, &parent.span, &table)?;
+    if let Some(default) = &partitions.default_leaf {
+        let title =
+            format!("the server would read all of {} while `{}` is locked", default.plain(), table.plain());
+        return Err(partitioned::refused(
+            &statement.span,
+            title,
+            "write CREATE TABLE … (LIKE … INCLUDING ALL), then ATTACH PARTITION",
+        ));
+    }
+    Ok(vec![TableLock { table, mode: LockMode::AccessExclusive }])
+}
+
+pub(super) fn attach(
+    draft: &mut Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    partition: &Name,
+    bound: &str,
+) -> Result<(), Problem> {
+    let part = draft.existing(partition)?;
+    let whole = partitions(draft, span, table)?;
+    refuse_in_flight(draft, span, table)?;
+    let version = draft.file.version.number().to_string();
+    let what = format!("ATTACH PARTITION {}", part.plain());
+    let is_new = draft.created.contains(&part);
+    let mut proofs: Vec<QualifiedName> = Vec::new();
+    if is_new {
+        draft.note(span, what, "expand: run it, the table is new");
+    } else {
+        supported(draft, partition, &part)?;
+        if let (Some(known), Some(parent)) = (draft.catalog.table(&part), draft.catalog.table(table)) {
+            check_parts(span, known, parent)?;
+        }
+        draft.note(span, what, "expand: a check is validated first, so that nothing is read under a lock");
+        proofs.push(part.clone());
+        draft.table(&part);
+    }
+    let default = whole.default_leaf.clone().filter(|_| !bound.eq_ignore_ascii_case("DEFAULT"));
+    proofs.extend(default.clone());
+    let check = hidden_name(&version, &part.name);
+    let mut steps = Vec::new();
+    for proof in &proofs {
+        let is_default = default.as_ref() == Some(proof);
+        steps.push(prove(table, proof, &check, bound, is_default));
+        steps.push(validate(proof, &check));
+    }
+    let mut tables = vec![&part];
+    tables.extend(&default);
+    let (lock, mut locks) = lock_tables(&tables, LockMode::AccessExclusive);
+    locks.push(TableLock { table: table.clone(), mode: LockMode::ShareUpdateExclusive });
+    let mut sql = vec![lock, format!("ALTER TABLE {table} ATTACH PARTITION {part} {bound}")];
+    sql.extend(proofs.iter().map(|proof| format!("ALTER TABLE {proof} DROP CONSTRAINT {check}")));
+    let undo = vec![
+        format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"),
+        format!("ALTER TABLE {table} DETACH PARTITION {part}"),
+    ];
+    steps.push(step(format!("attach {} to {}", part.plain(), table.plain()), sql, undo, locks));
+    tables.push(table);
+    draft.push_together(&tables, steps);
+    draft.table(table);
+    Ok(())
+}
+
+pub(super) fn detach(
+    draft: &mut Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    partition: &Name,
+) -> Result<(), Problem> {
+    let part = draft.existing(partition)?;
+    let whole = partitions(draft, span, table)?;
+    refuse_in_flight(draft, span, table)?;
+    let leaf = whole.leaves.iter().find(|leaf| leaf.name == part);
+    let Some(bound) = leaf.and_then(|leaf| leaf.bound.clone()) else {
+        let title =
+            format!("`{}` is no partition of `{}` that holds its rows itself", part.plain(), table.plain());
+        return Err(partitioned::refused(span, title, "name a partition that is not partitioned itself"));
+    };
+    draft.note(
+        span,
+        format!("DETACH PARTITION {}", part.plain()),
+        "contract: detached in the seal; reopen attaches it again",
+    );
+    let version = draft.file.version.number().to_string();
+    let check = hidden_name(&version, &part.name);
+    let is_default = bound.eq_ignore_ascii_case("DEFAULT");
+    if !is_default {
+        // With it a reopen reads nothing under a lock.
+        draft.push(Phase::Contract, prove(table, &part, &check, &bound, false));
+        draft.push(Phase::Contract, validate(&part, &check));
+    }
+    let (lock, locks) = lock_tables(&[table], LockMode::AccessExclusive);
+    let sql = vec![lock.clone(), format!("ALTER TABLE {table} DETACH PARTITION {part}")];
+    let undo = vec![lock, format!("ALTER TABLE {table} ATTACH PARTITION {part} {bound}")];
+    draft.sets_apart(&part);
+    draft.push_seal(step(format!("detach {} from {}", part.plain(), table.plain()), sql, undo, locks));
+    if !is_default {
+        let (lock, locks) = lock_tables(&[&part], LockMode::AccessExclusive);
+        let sql = vec![lock, format!("ALTER TABLE {part} DROP CONSTRAINT IF EXISTS {check}")];
+        draft.push_drop(step(format!("leave {} on its own", part.plain()), sql, Vec::new(), locks));
+    }
+    draft.table(table);
+    Ok(())
+}
+
+fn partitions(draft: &Draft<'_>, span: &Range<usize>, table: &QualifiedName) -> Result<Partitions, Problem> {
+    let known = draft.catalog.table(table).and_then(|known| known.partitions.clone());
+    known.ok_or_else(|| {
+        partitioned::refused(
+            span,
+            format!("`{}` is not partitioned", table.plain()),
+            "name the partitioned table",
+        )
+    })
+}
+
+/// Partitions come and go with the columns that the table has, not with those that it is about to have.
+fn refuse_in_flight(draft: &Draft<'_>, span: &Range<usize>, table: &QualifiedName) -> Result<(), Problem> {
+    if draft.is_in_flight(table) {
+        let title = format!("a migration before is still moving columns of `{}`", table.plain());
+        return Err(Problem::new("in-flight", span.clone(), title, "asked here").help("contract it first"));
+    }
+    if draft.tables.iter().any(|work| &work.name == table && work.moves_columns()) {
+        let title = format!("the file changes `{}` in other ways too", table.plain());
+        return Err(partitioned::refused(span, title, "split the file"));
+    }
+    Ok(())
+}
+
+/// What the server would build or check while everything is locked must be there.
+fn check_parts(span: &Range<usize>, part: &Table, whole: &Table) -> Result<(), Problem> {
+    let lacks = |what: String| {
+        let title = format!(
+            "`{}` has no {what}, and the server would build or check it under the lock",
+            part.name.plain()
+        );
+        Err(partitioned::refused(span, title, "add it in a migration before"))
+    };
+    for wanted in &whole.constraints {
+        let same = part.constraints.iter().any(|own| {
+            own.kind == wanted.kind
+                && own.columns == wanted.columns
+                && own.parent == wanted.parent
+                && own.parent_columns == wanted.parent_columns
+                && own.validated
+        });
+        if !same {
+            return lacks(format!("constraint like {}", wanted.name.as_str()));
+        }
+    }
+    for wanted in whole.indexes.iter().filter(|index| index.constraint.is_none()) {
+        let same = part
+            .indexes
+            .iter()
+            .any(|own| own.valid && own.unique == wanted.unique && own.columns == wanted.columns);
+        if !same {
+            return lacks(format!("index like {}", wanted.name.as_str()));
+        }
+    }
+    Ok(())
+}
+
+/// A check that says of the rows of a table what the bound says, or the opposite for the default partition. The server itself
+/// puts it into words, on an empty copy.
+fn prove(whole: &QualifiedName, on: &QualifiedName, check: &Ident, bound: &str, is_default: bool) -> Step {
+    let not = if is_default { "NOT " } else { "" };
+    let sql = format!(
+        "DO $pontoon$\nDECLARE\n  rule text;\nBEGIN\n  EXECUTE format('CREATE TEMP TABLE pontoon_whole (LIKE %s) PARTITION BY %s', {whole}, pg_get_partkeydef({whole}::regclass));\n  \
+         EXECUTE 'CREATE TEMP TABLE pontoon_part PARTITION OF pontoon_whole ' || {bound};\n  \
+         rule := pg_get_partition_constraintdef('pg_temp.pontoon_part'::regclass);\n  \
+         IF rule ~ 'satisfies_hash_partition' THEN\n    RAISE EXCEPTION 'hash partitions cannot be attached online';\n  END IF;\n  \
+         DROP TABLE pg_temp.pontoon_whole;\n  \
+         EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK ({not}(%s)) NOT VALID', {on}, {check}, coalesce(rule, 'true'));\nEND\n$pontoon$",
+        whole = literal(&whole.to_string()),
+        bound = literal(bound),
+        on = literal(&on.to_string()),
+        check = literal(check.as_str()),
+    );
+    let (lock, mut locks) = lock_tables(&[on], LockMode::AccessExclusive);
+    locks.push(TableLock { table: whole.clone(), mode: LockMode::AccessShare });
+    let undo = vec![lock.clone(), format!("ALTER TABLE {on} DROP CONSTRAINT IF EXISTS {check}")];
+    step(format!("prepare {} for its place in {}", on.plain(), whole.plain()), vec![lock, sql], undo, locks)
+}

@@ -1,0 +1,244 @@
+//! What is another matter on a partitioned table: what cannot be done to one, and how its indexes are built.
+
+use std::ops::Range;
+
+use crate::decide::change::create_index::concurrent;
+use crate::decide::change::names::{Space, choose};
+use crate::decide::draft::{Draft, step};
+use crate::decide::plan::{Job, Step, TableLock};
+use crate::model::catalog::Partitions;
+use crate::model::problem::Problem;
+use crate::model::sql::{Action, ConstraintKind, IndexTail, NewConstraint};
+use crate::words::ident::{Ident, QualifiedName, literal};
+use crate::words::lock_mode::LockMode;
+
+/// The server version that takes NOT VALID foreign keys of partitioned tables.
+const FOREIGN_KEYS_SINCE: i64 = 180_000;
+
+/// A partition that came after the plan was made may be read under a lock if it has no more bytes than this.
+const SMALL: i64 = 8 * 1024 * 1024;
+
+/// Refuses a change that the server or the protocol cannot do to a partitioned table.
+pub(super) fn check(
+    draft: &Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    action: &Action,
+) -> Result<(), Problem> {
+    let Some(partitions) = draft.catalog.table(table).and_then(|known| known.partitions.as_ref()) else {
+        return Ok(());
+    };
+    match action {
+        Action::RenameColumn { from: column, .. }
+        | Action::DropColumn { column, .. }
+        | Action::AlterType { column, .. }
+            if partitions.key.contains(column) =>
+        {
+            let title =
+                format!("`{}` decides in which partition of `{}` a row is", column.as_str(), table.plain());
+            Err(refused(
+                span,
+                title,
+                "create a table that is partitioned by the new column, and move the rows there",
+            ))
+        }
+        Action::AddConstraint(constraint) => check_constraint(draft, span, table, constraint),
+        Action::AddColumn { column, .. } => column
+            .constraints
+            .iter()
+            .try_for_each(|constraint| check_constraint(draft, span, table, constraint)),
+        Action::DropConstraint { name, .. } => {
+            let known = draft.catalog.table(table).and_then(|known| known.constraint(name));
+            let foreign = known.is_some_and(|known| known.kind == "f");
+            if foreign && draft.catalog.server_version < FOREIGN_KEYS_SINCE {
+                let title = "before PostgreSQL 18 the foreign key of a partitioned table could not be brought back by `abort`";
+                return Err(refused(span, title, "drop it as written, openly: `-- migrate: phase expand`"));
+            }
+            Ok(())
+        }
+        Action::Setting { column: None, text, .. } if !text.to_ascii_uppercase().starts_with("OWNER") => {
+            Err(refused(
+                span,
+                "this is a matter of each partition, not of the whole",
+                "write it for the partitions",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_constraint(
+    draft: &Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    constraint: &NewConstraint,
+) -> Result<(), Problem> {
+    match &constraint.kind {
+        ConstraintKind::Key { .. } => Err(refused(
+            span,
+            format!("a UNIQUE or PRIMARY KEY of the partitioned table `{}` is not done yet", table.plain()),
+            "create a unique index instead; or, where the table may be locked for as long as it takes, `-- migrate: phase expand`",
+        )),
+        ConstraintKind::ForeignKey { .. } if draft.catalog.server_version < FOREIGN_KEYS_SINCE => {
+            Err(refused(
+                span,
+                "before PostgreSQL 18 a foreign key of a partitioned table is checked while both tables are locked",
+                "add it to each partition by hand (NOT VALID, then VALIDATE), then to the whole as written: `-- migrate: phase expand`",
+            ))
+        }
+        ConstraintKind::Check(_) if constraint.text.to_ascii_uppercase().contains("NO INHERIT") => {
+            Err(refused(span, "a partitioned table takes no NO INHERIT", "leave it out"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a change of type by a swap where something hangs on the column: indexes of partitions would be lost with it.
+pub(super) fn check_swap(
+    draft: &Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    column: &Ident,
+) -> Result<(), Problem> {
+    let Some(known) = draft.catalog.table(table) else { return Ok(()) };
+    let Some(partitions) = &known.partitions else { return Ok(()) };
+    let hangs = partitions.own.contains(column)
+        || known.indexes.iter().any(|index| index.columns.contains(column))
+        || known.constraints.iter().any(|constraint| constraint.columns.contains(column));
+    if !hangs {
+        return Ok(());
+    }
+    let title = format!(
+        "`{}` of the partitioned table `{}` has an index, a constraint or a partition's own default",
+        column.as_str(),
+        table.plain()
+    );
+    Err(refused(span, title, "use a new name: ADD COLUMN, UPDATE, DROP COLUMN, and a new index"))
+}
+
+/// Refuses a partitioned table for something that is done to ordinary ones only.
+pub(super) fn refuse(
+    draft: &Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    what: &str,
+) -> Result<(), Problem> {
+    let partitioned = draft.catalog.table(table).is_some_and(|known| known.partitions.is_some());
+    if !partitioned {
+        return Ok(());
+    }
+    let title = format!("{what} is not done yet for `{}`, which is partitioned", table.plain());
+    Err(refused(span, title, "do it by hand in the steps of the classic recipe, each a migration"))
+}
+
+pub(super) fn refused(span: &Range<usize>, title: impl Into<String>, help: &str) -> Problem {
+    Problem::new("partitioned", span.clone(), title.into(), "asked here").help(help.to_owned())
+}
+
+/// A unique index must know in which partition an equal row would be.
+pub(super) fn check_unique(
+    draft: &Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    tail: &IndexTail,
+) -> Result<(), Problem> {
+    let Some(partitions) = draft.catalog.table(table).and_then(|known| known.partitions.as_ref()) else {
+        return Ok(());
+    };
+    let missing = partitions.key.iter().find(|column| !tail.key.iter().flatten().any(|key| &key == column));
+    let Some(missing) = missing else { return Ok(()) };
+    let title = format!(
+        "a unique index of `{}` must hold `{}`, by which it is partitioned",
+        table.plain(),
+        missing.as_str()
+    );
+    Err(refused(span, title, "add the column to the index"))
+}
+
+/// The steps that build an index, of whatever table, while everybody goes on writing.
+pub(super) fn build_index(
+    draft: &mut Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    name: &QualifiedName,
+    unique: bool,
+    tail: &IndexTail,
+) -> Result<Vec<Step>, Problem> {
+    let partitions = draft.catalog.table(table).and_then(|known| known.partitions.clone());
+    let Some(partitions) = partitions else { return Ok(vec![concurrent(table, name, unique, &tail.text)]) };
+    let Some(columns) =
+        tail.names.iter().map(|name| name.as_ref().map(Ident::as_str)).collect::<Option<Vec<_>>>()
+    else {
+        let title = "the names that PostgreSQL would give to the partitions' indexes are not certain";
+        return Err(refused(span, title, "index plain columns and calls of functions only"));
+    };
+    let columns = columns.join("_");
+    let names: Vec<QualifiedName> = partitions
+        .leaves
+        .iter()
+        .map(|leaf| {
+            QualifiedName::new(
+                leaf.name.schema.clone(),
+                choose(draft, &leaf.name, &columns, "idx", Space::Index),
+            )
+        })
+        .collect();
+    Ok(partitioned_index(table, &partitions, &names, name, unique, &tail.text))
+}
+
+/// One index after the other on the partitions, then that of the whole, which takes them over without reading a row. It takes
+/// SHARE for a moment: ATTACH PARTITION of each index would take ACCESS EXCLUSIVE on it, which a reader can hold up.
+pub(super) fn partitioned_index(
+    table: &QualifiedName,
+    partitions: &Partitions,
+    names: &[QualifiedName],
+    name: &QualifiedName,
+    unique: bool,
+    tail: &str,
+) -> Vec<Step> {
+    let leaves = || partitions.leaves.iter().zip(names);
+    let mut steps: Vec<Step> =
+        leaves().map(|(leaf, index)| concurrent(&leaf.name, index, unique, tail)).collect();
+    let known: Vec<String> = partitions
+        .leaves
+        .iter()
+        .map(|leaf| format!("{}::regclass", literal(&leaf.name.to_string())))
+        .collect();
+    let known = if known.is_empty() { "NULL".to_owned() } else { known.join(", ") };
+    let word = if unique { "UNIQUE " } else { "" };
+    let sql = vec![
+        format!("LOCK TABLE {table} IN SHARE MODE"),
+        format!(
+            "DO $pontoon$\nDECLARE\n  late regclass;\nBEGIN\n  SELECT p.relid INTO late FROM pg_partition_tree({}::regclass) AS p\n  \
+             WHERE p.isleaf AND p.relid NOT IN ({known}) AND pg_relation_size(p.relid) > {SMALL} LIMIT 1;\n  IF FOUND THEN\n    \
+             RAISE EXCEPTION 'partition % came after the plan was made and has no such index', late\n    \
+             USING HINT = format('CREATE {word}INDEX CONCURRENTLY ON %s {}, then run the same command again', late);\n  END IF;\nEND\n$pontoon$",
+            literal(&table.to_string()),
+            tail.replace('\'', "''").replace('%', "%%")
+        ),
+        format!("CREATE {word}INDEX {} ON {table} {tail}", name.name),
+    ];
+    let lock = TableLock { table: table.clone(), mode: LockMode::Share };
+    let title = format!("make them one index {} of {}", name.name.as_str(), table.plain());
+    let undo =
+        vec![format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"), format!("DROP INDEX IF EXISTS {name}")];
+    steps.push(step(title, sql, undo, vec![lock]));
+    steps
+}
+
+/// A statement that stops a step where a partition came in the last moment: nobody has looked at its rows.
+pub(super) fn fence(draft: &Draft<'_>, table: &QualifiedName, job: Option<&Job>) -> Option<String> {
+    let partitioned = draft.catalog.table(table).is_some_and(|known| known.partitions.is_some());
+    let job = job.filter(|_| partitioned)?;
+    let ledger = &draft.settings.ledger;
+    let version = draft.file.version.number();
+    Some(format!(
+        "DO $pontoon$\nDECLARE\n  late regclass;\nBEGIN\n  SELECT p.relid INTO late FROM pg_partition_tree({table}::regclass) AS p\n  \
+         WHERE p.isleaf\n    AND NOT EXISTS (SELECT FROM {ledger}.job AS j WHERE j.version = {version} AND j.relid = p.relid AND starts_with(j.id, {id}))\n    \
+         AND EXISTS (SELECT FROM {ledger}.migration AS m WHERE m.version = {version} AND m.state IN ('closing', 'sealed', 'dropping')) LIMIT 1;\n  \
+         IF FOUND THEN\n    RAISE EXCEPTION 'partition % came in the last moment, and nobody has looked at its rows', late USING HINT = 'run the same command again';\n  \
+         END IF;\nEND\n$pontoon$",
+        table = literal(&table.to_string()),
+        id = literal(&job.id),
+    ))
+}

@@ -1,0 +1,148 @@
+//! Partitioned tables: partitions that come and go, what is refused, and who is in the way.
+
+use super::support::{Project, finish, run, text};
+
+const SETUP: &str = "
+CREATE TABLE teams (id bigint PRIMARY KEY);
+CREATE TABLE ev (at int NOT NULL, id bigint NOT NULL, name text NOT NULL, qty int CHECK (qty > 0), PRIMARY KEY (at, id)) PARTITION BY RANGE (at);
+CREATE TABLE ev_1 PARTITION OF ev FOR VALUES FROM (0) TO (100); CREATE TABLE ev_2 PARTITION OF ev FOR VALUES FROM (100) TO (200);
+CREATE INDEX ev_name_idx ON ev (name);
+INSERT INTO ev SELECT i % 200, i, 'F' || i || ' L' || i, 1 FROM generate_series(1, 2000) AS i;";
+
+const SPLIT: &str = "ALTER TABLE ev ADD COLUMN first text; UPDATE ev SET first = split_part(name, ' ', 1);
+    -- migrate: down name = first || ' L'
+    ALTER TABLE ev DROP COLUMN name;";
+
+const LATE: &str = "CREATE TABLE ev_3 (LIKE ev INCLUDING ALL); INSERT INTO ev_3 (at, id, name) SELECT 200, i, 'F' || i || ' L' || i FROM generate_series(1, 50) AS i;
+    ALTER TABLE ev ATTACH PARTITION ev_3 FOR VALUES FROM (200) TO (300);";
+
+async fn project(file: &str) -> Project {
+    Project::new(SETUP, &[("0001_x.sql", file)]).await
+}
+
+#[tokio::test]
+async fn a_partition_that_is_attached_after_the_backfill_is_converted_before_contract() {
+    let project = project(SPLIT).await;
+    let database = &project.database;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    project.register("web-1", "1").await;
+    database.run(LATE).await;
+    project.migrate(&["contract"]).await.expect(1).says("public.ev_3").says("migrate backfill 0001");
+    project.migrate(&["backfill"]).await.expect(0);
+    assert_eq!(
+        database
+            .text("SELECT count(*)::text FROM ev WHERE first IS DISTINCT FROM split_part(name, ' ', 1)")
+            .await,
+        "0"
+    );
+    // One that comes while the old shape is sealed, without its values, stops the drop and not the reopen.
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    database.run("CREATE TABLE ev_4 PARTITION OF ev FOR VALUES FROM (300) TO (400)").await;
+    database.run("CREATE TABLE ev_5 (LIKE ev INCLUDING ALL); INSERT INTO ev_5 (at, id, _pontoon_1_name) VALUES (400, 1, 'F L');
+                  ALTER TABLE ev ATTACH PARTITION ev_5 FOR VALUES FROM (400) TO (500)").await;
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(1).says("public.ev_5").says("reopen");
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+    assert_eq!(database.text("SELECT first FROM ev WHERE at = 400").await, "F");
+}
+
+#[tokio::test]
+async fn a_partition_of_the_last_moment_stops_the_transaction_that_would_lose_it() {
+    let project = project(SPLIT).await;
+    let database = &project.database;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    project.register("web-1", "1").await;
+    let pause = project.path("paused");
+    let mut command = project.command(&["contract", "--soak", "0s"]);
+    command.env("PONTOON_FAULT", "contract.dropping").env("PONTOON_FAULT_PAUSE", &pause);
+    let running = tokio::spawn(finish(command));
+    while !pause.exists() {
+        assert!(!running.is_finished(), "{:?}", running.await.unwrap());
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    database.run("CREATE TABLE ev_3 (LIKE ev INCLUDING ALL); INSERT INTO ev_3 (at, id, _pontoon_1_name) VALUES (200, 1, 'F L');
+                  ALTER TABLE ev ATTACH PARTITION ev_3 FOR VALUES FROM (200) TO (300)").await;
+    std::fs::remove_file(&pause).unwrap();
+    running.await.unwrap().expect(1).says("ev_3 came in the last moment");
+    assert_eq!(database.text("SELECT _pontoon_1_name FROM ev_3").await, "F L");
+}
+
+#[tokio::test]
+async fn partitions_are_made_attached_and_detached_without_reading_under_a_lock() {
+    let files = "CREATE TABLE ev_3 PARTITION OF ev FOR VALUES FROM (200) TO (300);
+        CREATE TABLE ev_4 (LIKE ev INCLUDING ALL); ALTER TABLE ev ATTACH PARTITION ev_4 FOR VALUES FROM (300) TO (400);
+        ALTER TABLE ev ATTACH PARTITION loaded FOR VALUES FROM (400) TO (500);
+        ALTER TABLE ev DETACH PARTITION ev_1;
+        CREATE TABLE new_ev (id int, at date) PARTITION BY LIST (id); CREATE TABLE new_ev_1 PARTITION OF new_ev FOR VALUES IN (1);";
+    let project = project(files).await;
+    let database = &project.database;
+    database.run("CREATE TABLE loaded (LIKE ev INCLUDING ALL); INSERT INTO loaded SELECT 400 + i % 100, i, 'n', 1 FROM generate_series(1, 500) AS i").await;
+    let bounds = "SELECT string_agg(c.relname || ' ' || pg_get_expr(c.relpartbound, c.oid), ', ' ORDER BY c.relname) FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid WHERE i.inhparent = 'ev'::regclass";
+    let before = database.text(bounds).await;
+    project.migrate(&["expand"]).await.expect(0);
+    assert_eq!(database.text("SELECT count(*)::text FROM ev").await, "2500");
+    project.migrate(&["abort", "1"]).await.expect(0);
+    assert_eq!(database.text(bounds).await, before);
+    assert_eq!(
+        database.text("SELECT count(*)::text FROM pg_constraint WHERE conname LIKE '%pontoon%'").await,
+        "0"
+    );
+    project.migrate(&["expand", "--to", "1"]).await.expect(0);
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(0);
+    assert_eq!(database.text("SELECT count(*)::text FROM ev_1").await, "1000");
+    assert_eq!(database.text("SELECT count(*)::text FROM ev").await, "1500");
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    assert_eq!(database.text("SELECT count(*)::text FROM ev").await, "2500");
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+    assert_eq!(
+        database.text("SELECT count(*)::text FROM pg_constraint WHERE conname LIKE '%pontoon%'").await,
+        "0"
+    );
+    assert_eq!(database.text("SELECT count(*)::text FROM ev").await, "1500");
+}
+
+#[tokio::test]
+async fn what_a_partitioned_table_cannot_have_is_refused_by_name() {
+    for (file, says) in [
+        ("ALTER TABLE ev RENAME COLUMN at TO happened;", "decides in which partition"),
+        ("ALTER TABLE ev DROP COLUMN at;", "decides in which partition"),
+        ("ALTER TABLE ev ALTER COLUMN at TYPE bigint;", "decides in which partition"),
+        ("ALTER TABLE ev ALTER COLUMN qty TYPE bigint;", "has an index, a constraint"),
+        ("CREATE UNIQUE INDEX ON ev (id);", "must hold `at`"),
+        ("ALTER TABLE ev ADD UNIQUE (at, name);", "is not done yet"),
+        ("ALTER TABLE ev ADD CHECK (qty > 1) NO INHERIT;", "NO INHERIT"),
+        ("ALTER TABLE ev SET (fillfactor = 70);", "matter of each partition"),
+        ("ALTER TABLE ev_1 ADD COLUMN x int;", "it is a partition"),
+        ("DROP INDEX ev_1_name_idx;", "is part of index"),
+        (
+            "ALTER TABLE teams ADD COLUMN n text; UPDATE teams SET n = ev.name FROM ev WHERE ev.id = teams.id;",
+            "which is partitioned",
+        ),
+        ("ALTER TABLE ev ATTACH PARTITION teams FOR VALUES FROM (500) TO (600);", "has no constraint like"),
+        ("ALTER TABLE ev DETACH PARTITION teams;", "is no partition of"),
+        ("ALTER TABLE teams DETACH PARTITION ev_1;", "is not partitioned"),
+    ] {
+        let project = project(file).await;
+        project.migrate(&["plan"]).await.expect(1).says(says);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_of_one_partition_is_named_by_what_waits_for_the_whole() {
+    let project = project(SPLIT).await;
+    let mut reader = project.database.connect().await;
+    run(&mut reader, "SET application_name = 'long report'; BEGIN; SELECT count(*) FROM ev_2").await;
+    let mut command = project.command(&["expand"]);
+    command.env("MIGRATE_LOCK_TOTAL", "2s");
+    finish(command).await.expect(1).says("long report");
+    run(&mut reader, "COMMIT").await;
+    project.migrate(&["expand"]).await.expect(0);
+    assert_eq!(text(&mut reader, "SELECT count(first)::text FROM ev").await, "0");
+}
