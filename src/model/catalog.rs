@@ -255,6 +255,8 @@ pub(crate) struct Index {
     pub(crate) definition: String,
     pub(crate) valid: bool,
     pub(crate) unique: bool,
+    /// Whether it holds every row, by plain columns, and is checked at once.
+    pub(crate) plain: bool,
     pub(crate) primary: bool,
     /// The constraint that it stands for.
     pub(crate) constraint: Option<Ident>,
@@ -324,6 +326,8 @@ pub(crate) struct Dependant {
 pub(crate) struct Trigger {
     pub(crate) name: Ident,
     pub(crate) before_row: bool,
+    /// `pg_trigger.tgenabled`.
+    pub(crate) enabled: String,
     /// The columns of `UPDATE OF`.
     pub(crate) update_of: Vec<Ident>,
 }

@@ -165,3 +165,204 @@ async fn forty_sessions_that_write_both_sides_of_a_split_table_agree_in_the_end(
 async fn forty_sessions_that_write_both_sides_of_a_moved_column_agree_in_the_end() {
     agree(&MOVE).await;
 }
+
+/// What stands in a database once it is ready, the statements that old and new code then run, and what a query must give.
+struct Case {
+    setup: &'static str,
+    file: &'static str,
+    statements: &'static [&'static str],
+    query: &'static str,
+    gives: &'static str,
+}
+
+const PEOPLE: &str = "CREATE TABLE users (id bigint PRIMARY KEY, email text, active bool DEFAULT true);
+    CREATE TABLE profiles (user_id bigint PRIMARY KEY, touched int);
+    INSERT INTO users SELECT i, 'N' || i FROM generate_series(1, 5) AS i; INSERT INTO profiles SELECT id FROM users;";
+
+const TO_PROFILES: &str = "ALTER TABLE profiles ADD COLUMN email text; UPDATE profiles AS p SET email = u.email FROM users AS u WHERE u.id = p.user_id;
+    ALTER TABLE users DROP COLUMN email;";
+
+const BIOS: &str = "CREATE TABLE users (id bigint PRIMARY KEY); CREATE TABLE bios (id bigserial PRIMARY KEY, user_id bigint NOT NULL UNIQUE, words text NOT NULL);
+    INSERT INTO users SELECT generate_series(1, 5); INSERT INTO bios (user_id, words) SELECT id, 'N' || id FROM users WHERE id < 5;";
+
+const TO_USERS: &str = "ALTER TABLE users ADD COLUMN bio text; UPDATE users SET bio = words FROM bios WHERE bios.user_id = users.id; DROP TABLE bios;";
+
+const CASES: &[Case] = &[
+    Case {
+        // A condition that turns false takes the value from new code, not from old code.
+        setup: PEOPLE,
+        file: "ALTER TABLE profiles ADD COLUMN email text; UPDATE profiles AS p SET email = u.email FROM users AS u WHERE u.id = p.user_id AND u.active;
+            ALTER TABLE users DROP COLUMN email;",
+        statements: &["UPDATE users SET active = false WHERE id = 1"],
+        query: "SELECT u.email || ' ' || coalesce(p.email, '-') FROM users AS u JOIN profiles AS p ON p.user_id = u.id WHERE u.id = 1",
+        gives: "N1 -",
+    },
+    Case {
+        // A row of a table that is merged goes to another row; that table's own key stays.
+        setup: BIOS,
+        file: TO_USERS,
+        statements: &["UPDATE bios SET user_id = 5 WHERE user_id = 1"],
+        query: "SELECT string_agg(id || ':' || coalesce(bio, '-'), ' ' ORDER BY id) FROM users",
+        gives: "1:- 2:N2 3:N3 4:N4 5:N1",
+    },
+    Case {
+        setup: BIOS,
+        file: TO_USERS,
+        statements: &[
+            "UPDATE users SET id = 12 WHERE id = 2", "UPDATE bios SET user_id = 12 WHERE user_id = 2", "UPDATE users SET bio = NULL WHERE id = 3",
+            "UPDATE users SET bio = 'new' WHERE id = 5", "DELETE FROM users WHERE id = 4", "DELETE FROM bios WHERE user_id = 1",
+        ],
+        query: "SELECT (SELECT string_agg(user_id || ':' || words, ' ' ORDER BY user_id) FROM bios) || ' / ' || string_agg(id || ':' || coalesce(bio, '-'), ' ' ORDER BY id) FROM users",
+        gives: "5:new 12:N2 / 1:- 3:- 5:new 12:N2",
+    },
+    Case {
+        // Every row of a table that goes is kept, also one with nothing but defaults.
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, name text, status text NOT NULL DEFAULT 'new'); INSERT INTO users VALUES (1, 'a');",
+        file: "CREATE TABLE people (id bigint PRIMARY KEY, full_name text, status text NOT NULL DEFAULT 'new');
+            INSERT INTO people (id, full_name, status) SELECT id, name, status FROM users; DROP TABLE users;",
+        statements: &["INSERT INTO users (id) VALUES (8)"],
+        query: "SELECT string_agg(id || ':' || status, ' ' ORDER BY id) FROM people",
+        gives: "1:new 8:new",
+    },
+    Case {
+        // A trigger of the user that changes the row once more is followed to where it ends.
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, email text, active bool);
+            CREATE TABLE profiles (user_id bigint PRIMARY KEY); INSERT INTO users SELECT i, 'N' || i FROM generate_series(1, 3) AS i; INSERT INTO profiles SELECT id FROM users;
+            CREATE FUNCTION bang() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE users SET email = email || '!' WHERE id > NEW.id AND NEW.email = 'bang'; RETURN NULL; END $$;
+            CREATE TRIGGER bang AFTER UPDATE ON users FOR EACH ROW EXECUTE FUNCTION bang();",
+        file: TO_PROFILES,
+        statements: &["UPDATE users SET email = 'bang' WHERE id IN (1, 2)"],
+        query: "SELECT string_agg(u.email || '=' || p.email, ' ' ORDER BY id) FROM users AS u JOIN profiles AS p ON p.user_id = u.id",
+        gives: "bang=bang bang!=bang! N3!!=N3!!",
+    },
+    Case {
+        // The row of the new table first, its source then.
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, street text); INSERT INTO users VALUES (1, 'a');",
+        file: "CREATE TABLE addresses (id bigint PRIMARY KEY, road text NOT NULL); INSERT INTO addresses (id, road) SELECT id, street FROM users WHERE street IS NOT NULL;
+            ALTER TABLE users DROP COLUMN street;",
+        statements: &["INSERT INTO addresses VALUES (20, 'twenty')", "INSERT INTO users (id) VALUES (20)"],
+        query: "SELECT street FROM users WHERE id = 20",
+        gives: "twenty",
+    },
+    Case {
+        // A null of new code is a default of old code, which must not be null.
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, lang text NOT NULL DEFAULT 'en'); CREATE TABLE profiles (user_id bigint PRIMARY KEY);
+            INSERT INTO users VALUES (1, 'de'); INSERT INTO profiles VALUES (1);",
+        file: "ALTER TABLE profiles ADD COLUMN lang text; UPDATE profiles SET lang = u.lang FROM users AS u WHERE u.id = user_id; ALTER TABLE users DROP COLUMN lang;",
+        statements: &["UPDATE profiles SET lang = NULL WHERE user_id = 1"],
+        query: "SELECT u.lang || coalesce(p.lang, '-') FROM users AS u, profiles AS p",
+        gives: "en-",
+    },
+    Case {
+        // Types that only the search path finds; NOT NULL; keys that are indexes; a key that is called like a variable.
+        setup: "CREATE SCHEMA app; CREATE TYPE app.mood AS ENUM ('sad', 'ok'); CREATE TABLE users (found int NOT NULL, mood app.mood); CREATE UNIQUE INDEX ON users (found);
+            CREATE TABLE profiles (found int NOT NULL); CREATE UNIQUE INDEX ON profiles (found); INSERT INTO users SELECT i, 'ok' FROM generate_series(1, 9) AS i;
+            INSERT INTO profiles SELECT found FROM users;",
+        file: "ALTER TABLE profiles ADD COLUMN mood app.mood NOT NULL; UPDATE profiles SET mood = users.mood FROM users WHERE users.found = profiles.found;
+            ALTER TABLE users DROP COLUMN mood;",
+        statements: &["UPDATE profiles SET mood = 'sad' WHERE found = 3", "UPDATE users SET mood = 'sad' WHERE found = 4", "INSERT INTO users (found) VALUES (10)",
+            "INSERT INTO profiles VALUES (10, 'ok')"],
+        query: "SELECT string_agg(found::text, ' ' ORDER BY found) || ' ' || count(mood) FROM users WHERE mood = 'sad' OR found = 10",
+        gives: "3 4 10 3",
+    },
+    Case {
+        // What cannot be computed fails no old code, and nobody who writes something else of the row.
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, age text); CREATE TABLE profiles (id bigint PRIMARY KEY, phone text); INSERT INTO users VALUES (1, '5'), (2, '6'); INSERT INTO profiles VALUES (1), (2);",
+        file: "ALTER TABLE profiles ADD COLUMN age int, ADD COLUMN half int; UPDATE profiles AS p SET age = u.age::int FROM users AS u WHERE u.id = p.id;
+            -- migrate: down age = profiles.age::text
+            ALTER TABLE users DROP COLUMN age;",
+        statements: &["UPDATE users SET age = 'bad' WHERE id = 1", "UPDATE profiles SET phone = '1' WHERE id = 1", "UPDATE profiles SET age = 7 WHERE id = 1"],
+        query: "SELECT age FROM users WHERE id = 1",
+        gives: "7",
+    },
+    Case {
+        // Rules of the new table, wherever they are said, fail no old code.
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, street text); INSERT INTO users VALUES (1, 'a'), (2, 'b');",
+        file: "CREATE TABLE addresses (id bigint PRIMARY KEY, road text NOT NULL, kind text); ALTER TABLE addresses ADD CHECK (road <> 'x'); CREATE UNIQUE INDEX ON addresses (road);
+            INSERT INTO addresses (id, road, kind) SELECT id, street, 'home' FROM users WHERE street IS NOT NULL; ALTER TABLE users DROP COLUMN street;",
+        statements: &["UPDATE users SET street = 'x' WHERE id = 1", "UPDATE users SET street = 'b' WHERE id = 1", "UPDATE users SET street = 'c' WHERE id = 1"],
+        query: "SELECT road || kind FROM addresses WHERE id = 1",
+        gives: "chome",
+    },
+];
+
+#[tokio::test]
+async fn each_side_follows_the_other_whatever_is_written() {
+    for case in CASES {
+        let project = Project::new(case.setup, &[("0001_move.sql", case.file)]).await;
+        project.migrate(&["expand"]).await.expect(0);
+        project.migrate(&["backfill"]).await.expect(0);
+        for statement in case.statements {
+            project.database.run(statement).await;
+        }
+        assert_eq!(project.database.text(case.query).await, case.gives, "{}", case.file);
+        project.migrate(&["verify"]).await.expect(0);
+        project.register("web-1", "1").await;
+        project.migrate(&["contract"]).await.expect(0);
+        project.migrate(&["reopen", "1", "--accept-nulls"]).await.expect(0);
+        assert_eq!(project.database.text(case.query).await, case.gives, "after a reopen: {}", case.file);
+    }
+}
+
+#[tokio::test]
+async fn new_data_of_a_new_table_is_not_thrown_away_unasked() {
+    let files = [(
+        "0001_x.sql",
+        "CREATE TABLE addresses (id bigint PRIMARY KEY, road text, city text);
+        INSERT INTO addresses (id, road) SELECT id, email FROM users; ALTER TABLE users DROP COLUMN email;",
+    )];
+    let project = Project::new(PEOPLE, &files).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.database.run("UPDATE addresses SET city = 'Berlin' WHERE id = 1").await;
+    project.migrate(&["abort", "1"]).await.expect(4).says("rows in public.addresses");
+    project.migrate(&["abort", "1", "--discard-new-data"]).await.expect(0);
+}
+
+#[tokio::test]
+async fn writes_to_a_table_that_goes_close_the_gate() {
+    let project = Project::new(BIOS, &[("0001_x.sql", TO_USERS)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web-1", "1").await;
+    project.database.run("UPDATE users SET bio = 'new' WHERE id = 1").await;
+    assert_eq!(project.database.text("SELECT count(*)::text FROM pontoon.old_write").await, "0");
+    project
+        .database
+        .run("SET application_name = 'nightly'; UPDATE bios SET words = 'old' WHERE user_id = 2")
+        .await;
+    let mut command = project.command(&["contract"]);
+    command.env("MIGRATE_QUIET", "60s");
+    super::support::finish(command).await.expect(4).says("nightly");
+}
+
+#[tokio::test]
+async fn what_cannot_be_moved_is_refused_by_name() {
+    let odd = "CREATE TABLE odd (id bigint PRIMARY KEY DEFERRABLE, a text, b text, span int4range UNIQUE);";
+    for (file, says) in [
+        ("ALTER TABLE profiles ADD COLUMN email text; UPDATE profiles SET email = u.email FROM users AS u WHERE u.email = 'x';", "does not name a key"),
+        ("ALTER TABLE profiles ADD COLUMN a text; UPDATE profiles SET a = odd.a FROM odd WHERE odd.id = user_id;", "does not name a key"),
+        ("ALTER TABLE users ADD COLUMN e text; UPDATE users SET e = p.touched::text FROM profiles AS p WHERE p.user_id = users.id AND users.id > p.touched;", "this condition"),
+        ("ALTER TABLE profiles ADD COLUMN e text, ADD COLUMN f text; UPDATE profiles SET e = u.email, f = upper(u.email) FROM users AS u, odd WHERE u.id = user_id;", "more than one"),
+        ("ALTER TABLE profiles ADD COLUMN e text; UPDATE profiles SET e = u.email || touched FROM users AS u WHERE u.id = user_id;", "computed from the source alone"),
+        ("ALTER TABLE profiles ADD COLUMN e text DEFAULT ''; UPDATE profiles SET e = u.email FROM users AS u WHERE u.id = user_id;", "has a default"),
+        ("ALTER TABLE profiles ADD COLUMN e text; UPDATE profiles SET e = u.email || random() FROM users AS u WHERE u.id = user_id;", "another value each time"),
+        ("ALTER TABLE strict ADD COLUMN x int; ALTER TABLE profiles ADD COLUMN e text; UPDATE profiles SET e = s.name FROM strict AS s WHERE s.id = user_id; ALTER TABLE strict DROP COLUMN name;", "is NOT NULL and has no default"),
+        ("ALTER TABLE profiles ADD COLUMN e text; UPDATE profiles SET e = u.email FROM users AS u WHERE u.id = user_id; ALTER TABLE users RENAME COLUMN id TO number;", "renamed"),
+        ("CREATE TABLE n (id bigint PRIMARY KEY, e text); INSERT INTO n (id, e) SELECT id, email FROM users; UPDATE n SET e = 'x';", "data job"),
+        ("CREATE TABLE n (id bigint, e text); INSERT INTO n (id, e) SELECT id, email FROM users;", "no PRIMARY KEY or UNIQUE"),
+        ("CREATE TABLE n (id bigint PRIMARY KEY DEFERRABLE, e text); INSERT INTO n (id, e) SELECT id, email FROM users;", "no PRIMARY KEY or UNIQUE"),
+        ("CREATE TABLE n (id bigint PRIMARY KEY, up bigint REFERENCES n, e text); INSERT INTO n (id, e) SELECT id, email FROM users;", "point at each other"),
+        ("CREATE TABLE n (id bigint PRIMARY KEY); INSERT INTO n (id) SELECT id FROM users;", "nothing but the key"),
+        ("CREATE TABLE n (id bigint PRIMARY KEY, e text); INSERT INTO n SELECT id, email FROM users;", "every column with its name"),
+        ("CREATE TABLE n (id bigint PRIMARY KEY, e text); INSERT INTO n (id, e) SELECT id, email FROM users ON CONFLICT DO NOTHING;", "ON CONFLICT"),
+        ("CREATE TABLE n (id bigint PRIMARY KEY, e text); CREATE TABLE m (id bigint PRIMARY KEY, f bool);
+          INSERT INTO n (id, e) SELECT id, email FROM users; INSERT INTO m (id, f) SELECT id, active FROM users; DROP TABLE users;", "two moves out of"),
+        ("CREATE TABLE n (id bigserial PRIMARY KEY, name text NOT NULL); INSERT INTO n (id, name) SELECT id, name FROM strict; DROP TABLE strict;", "count on their own"),
+        ("CREATE TABLE n (id bigint PRIMARY KEY, name text); INSERT INTO n (id, name) SELECT id, name FROM strict; DROP TABLE strict;", "may be null"),
+    ] {
+        let setup = format!("{PEOPLE} {odd} CREATE TABLE strict (id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, name text NOT NULL)");
+        let project = Project::new(&setup, &[("0001_x.sql", file)]).await;
+        project.migrate(&["plan"]).await.expect(1).says(says);
+    }
+}

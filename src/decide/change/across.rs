@@ -9,7 +9,7 @@ use crate::decide::plan::{self, Job, Loss, Step, TableLock, Work};
 use crate::decide::sync::{Across, Left, Shape, Typed};
 use crate::model::catalog::{Catalog, Table};
 use crate::model::problem::Problem;
-use crate::model::sql::Expression;
+use crate::model::sql::{Expression, StatementKind};
 use crate::words::ident::{Ident, QualifiedName};
 use crate::words::lock_mode::LockMode;
 
@@ -24,7 +24,10 @@ pub(crate) struct Parts {
 /// Puts the file's moves together: triggers, batches, what goes.
 pub(crate) fn assemble(draft: &mut Draft<'_>, before: &Catalog) -> Result<Vec<Parts>, Problem> {
     let crossings = std::mem::take(&mut draft.crossings);
-    crossings.iter().enumerate().map(|(at, crossing)| one(draft, before, crossing, at + 1)).collect()
+    let others =
+        |source: &QualifiedName| crossings.iter().filter(|other| &other.source == source).count() - 1;
+    let numbered = crossings.iter().enumerate();
+    numbered.map(|(at, crossing)| one(draft, before, crossing, at + 1, others(&crossing.source))).collect()
 }
 
 fn one(
@@ -32,6 +35,7 @@ fn one(
     before: &Catalog,
     crossing: &Crossing,
     number: usize,
+    others: usize,
 ) -> Result<Parts, Problem> {
     let version = draft.file.version.number().to_string();
     let (source, target) = (&crossing.source, &crossing.target);
@@ -40,6 +44,10 @@ fn one(
     };
     let known_target = draft.catalog.table(target).cloned().unwrap_or_else(|| Table::new(target.clone()));
     let source_goes = draft.with_hidden_table(source, &[], &[]);
+    check_rest_of_file(draft, crossing, others, source_goes)?;
+    if source_goes && crossing.copy.is_some() {
+        check_replacement(draft, crossing, &known)?;
+    }
     let key: BTreeSet<&Ident> = crossing.key.iter().map(|(source, _)| source).collect();
     let old = if source_goes {
         whole_source(crossing, &known)
@@ -82,7 +90,7 @@ fn one(
     let target_columns = known_target
         .columns
         .iter()
-        .map(|column| Typed { name: column.name.clone(), type_sql: column.type_sql.clone() })
+        .map(|column| Typed { name: column.name.clone(), type_sql: base_type(&column.type_sql).to_owned() })
         .collect();
     let across = Across {
         id: format!("m{version}_a{number}"),
@@ -102,11 +110,17 @@ fn one(
         makes_rows: crossing.copy.is_some(),
         source_goes,
         one_to_one: crossing.one_to_one,
-        may_fail: crossing.may_fail,
+        may_fail: crossing.may_raise || crossing.copy.is_some() || !known_target.triggers.is_empty(),
+        may_raise: crossing.may_raise,
     };
     warn(draft, &across);
-    follow_the_seal(draft, &across);
-    if across.makes_rows {
+    follow_the_seal(draft, &across, &known);
+    let held = |column: &Typed| {
+        across.key.iter().any(|(_, target)| target == &column.name)
+            || across.new.iter().any(|new| new.column.name == column.name)
+            || counts_by_itself(draft, target, &column.name)
+    };
+    if across.makes_rows && across.target_columns.iter().all(held) {
         // Rows that the source holds as well are no loss.
         let all = format!("rows in {}", target.plain());
         draft.losses.retain(|loss| loss.what != all);
@@ -135,6 +149,16 @@ fn warn(draft: &mut Draft<'_>, across: &Across) {
         "a transaction that writes a row of {source} and one that writes the row of {target} which belongs to it wait for each \
          other's end; where each does both, in another order, PostgreSQL ends one of them (deadlock)"
     ));
+    if !across.one_to_one {
+        draft.warnings.push(format!(
+            "a new row of {target} holds its row of {source} until its transaction ends: others that add rows there wait for it"
+        ));
+    }
+    if across.makes_rows && !across.source_goes {
+        draft.warnings.push(format!(
+            "a row of {source} to which nothing is given that moves makes no row of {target} from now on: new code makes its own"
+        ));
+    }
     if !across.has_down() && !across.old.is_empty() {
         draft.warnings.push(format!(
             "what new code writes to {target} does not come back to {source}: old code will not see it"
@@ -177,7 +201,7 @@ fn whole_source(crossing: &Crossing, known: &Table) -> Vec<Left> {
                 .clone()
                 .filter(|_| column.constant_default)
                 .unwrap_or_else(|| "NULL".to_owned()),
-            not_null: column.not_null && column.constant_default,
+            not_null: column.not_null,
         })
         .collect()
 }
@@ -250,17 +274,144 @@ fn dropped_columns(
             not_null: known.not_null,
         });
     }
+    let with = old.iter().filter(|old| old.down.is_some()).count();
+    if with > 0 && with < old.len() && crossing.one_to_one {
+        let title = "some of the columns that go are computed from the new ones, and some are not";
+        return Err(Problem::new("down-needed", crossing.span.clone(), title, "they move together")
+            .help(format!("give each of them a `down`, such as `-- migrate: down column = {}.column`, or move them apart", crossing.target.name)));
+    }
     Ok(old)
 }
 
-/// The triggers go on with the names that the seal gives, in the transaction that gives them.
-fn follow_the_seal(draft: &mut Draft<'_>, across: &Across) {
-    let (sealed, open) = (across.trigger_functions(Shape::Sealed), across.trigger_functions(Shape::Open));
-    if draft.with_hidden_table(&across.source, &sealed, &open) || sealed == open {
-        return;
-    }
-    if let Some(work) = draft.tables.iter_mut().find(|work| work.name == across.source) {
+/// The triggers go on with the names that the seal gives, in the transaction that gives them. Those of the user on a table that
+/// is hidden stay behind: what they do may name it.
+fn follow_the_seal(draft: &mut Draft<'_>, across: &Across, known: &Table) {
+    let (mut sealed, mut open) =
+        (across.trigger_functions(Shape::Sealed), across.trigger_functions(Shape::Open));
+    if across.source_goes {
+        for trigger in &known.triggers {
+            let word = match trigger.enabled.as_str() {
+                "O" => "ENABLE",
+                "A" => "ENABLE ALWAYS",
+                "R" => "ENABLE REPLICA",
+                _ => continue,
+            };
+            sealed.push(format!("ALTER TABLE {} DISABLE TRIGGER {}", across.sealed_source, trigger.name));
+            open.push(format!("ALTER TABLE {} {word} TRIGGER {}", across.source, trigger.name));
+        }
+        draft.with_hidden_table(&across.source, &sealed, &open);
+    } else if sealed != open
+        && let Some(work) = draft.tables.iter_mut().find(|work| work.name == across.source)
+    {
         work.seal.extend(sealed.into_iter().zip(open));
+    }
+}
+
+/// Refuses what else the file does to the columns that a move needs, and two moves out of a table that goes.
+fn check_rest_of_file(
+    draft: &mut Draft<'_>,
+    crossing: &Crossing,
+    others: usize,
+    source_goes: bool,
+) -> Result<(), Problem> {
+    let span = &crossing.span;
+    if source_goes && others > 0 {
+        let title = format!(
+            "two moves out of `{}`, which goes: what one side deletes the other would lose",
+            crossing.source.plain()
+        );
+        return Err(Problem::new("order", span.clone(), title, "one of them")
+            .help("drop the table in a migration after this one"));
+    }
+    if draft.with_hidden_table(&crossing.target, &[], &[]) {
+        let title = format!("`{}` is dropped by the same file", crossing.target.plain());
+        return Err(
+            Problem::new("order", span.clone(), title, "moved there").help("take both statements out")
+        );
+    }
+    let mut needed: BTreeSet<&Ident> =
+        crossing.key.iter().flat_map(|(source, target)| [source, target]).collect();
+    needed.extend(crossing.new.iter().flat_map(|new| new.reads.iter().chain([&new.column.name])));
+    needed.extend(crossing.condition.iter().flat_map(|(_, reads)| reads));
+    let works =
+        draft.tables.iter().filter(|work| work.name == crossing.source || work.name == crossing.target);
+    let changed = works
+        .flat_map(|work| {
+            let renamed = work.renamed.iter().map(|renamed| &renamed.from);
+            renamed.chain(work.retyped.iter().map(|retyped| &retyped.column))
+        })
+        .find(|column| needed.contains(column));
+    let Some(column) = changed else { return Ok(()) };
+    let title = format!(
+        "`{}` moves between tables, and is renamed or changes its type in the same file",
+        column.as_str()
+    );
+    Err(Problem::new("order", span.clone(), title, "used here").help("split the file"))
+}
+
+/// A table that takes the place of another must take whatever that takes, and count its keys with it.
+fn check_replacement(draft: &Draft<'_>, crossing: &Crossing, known: &Table) -> Result<(), Problem> {
+    let target = draft.catalog.table(&crossing.target);
+    for (from, to) in &crossing.same {
+        let strict = known.column(from).is_some_and(|column| column.not_null && column.default.is_none());
+        let loose = target.and_then(|target| target.column(to)).is_some_and(|column| !column.not_null);
+        if strict && loose {
+            let title = format!(
+                "`{}` may be null, and `{}.{}` may not",
+                to.as_str(),
+                known.name.plain(),
+                from.as_str()
+            );
+            return Err(Problem::new(
+                "not-null",
+                crossing.span.clone(),
+                title,
+                "new code's row without it would have no place there",
+            )
+            .help(format!("declare `{to}` NOT NULL; drop that in a migration after this one")));
+        }
+    }
+    for (from, to) in &crossing.key {
+        let counts = known.column(from).is_some_and(|column| column.identity || column.default.is_some());
+        if counts && counts_by_itself(draft, &crossing.target, to) {
+            let title = format!(
+                "`{}` and `{}.{}` count on their own, and would give one number to two rows",
+                to.as_str(),
+                known.name.plain(),
+                from.as_str()
+            );
+            return Err(Problem::new(
+                "two-sequences",
+                crossing.span.clone(),
+                title,
+                "the key is taken over here",
+            )
+            .help("give the new column a DEFAULT that takes numbers from the old one's sequence"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a column of a table that the file creates has a sequence of its own.
+fn counts_by_itself(draft: &Draft<'_>, table: &QualifiedName, column: &Ident) -> bool {
+    draft.file.statements.iter().any(|statement| match &statement.kind {
+        StatementKind::CreateTable { name, columns, .. } if &draft.new_name(name) == table => {
+            columns.iter().any(|known| {
+                &known.name == column
+                    && (known.other.is_some() || base_type(&known.type_sql) != known.type_sql)
+            })
+        }
+        _ => false,
+    })
+}
+
+/// What a column of a serial type holds.
+fn base_type(type_sql: &str) -> &str {
+    match type_sql.to_ascii_lowercase().as_str() {
+        "serial" | "serial4" => "integer",
+        "bigserial" | "serial8" => "bigint",
+        "smallserial" | "serial2" => "smallint",
+        _ => type_sql,
     }
 }
 
@@ -313,8 +464,8 @@ fn job(across: &Across, crossing: &Crossing, number: usize) -> Job {
             rows_of_sealed: across.rows_of(Shape::Sealed).clone(),
             lock: across.lock(),
             change: across.change(),
-            wrong: across.need(Shape::Open),
-            wrong_sealed: across.need(Shape::Sealed),
+            wrong: across.disagrees(Shape::Open),
+            wrong_sealed: across.disagrees(Shape::Sealed),
             skip: across.version.clone(),
         })),
     }

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::decide::change::move_source::{from_source, is_unique, no_key};
+use crate::decide::change::move_source::{check_key_type, from_source, is_unique, no_key, tells_apart};
 use crate::decide::change::{partitioned, supported};
 use crate::decide::draft::{Crossing, Draft, Phase, Touch};
 use crate::decide::sync::Moved;
@@ -50,10 +50,10 @@ pub(crate) fn plan(
         draft.claim(Phase::Backfill, Touch::Read, span, &target, t)?;
     }
     let (mut new, mut same) = (Vec::new(), BTreeMap::new());
-    let mut may_fail = condition.as_ref().is_some_and(|(_, _, may_raise)| *may_raise);
+    let mut may_raise = condition.as_ref().is_some_and(|(_, _, may_raise)| *may_raise);
     for set in sets {
         let moved = moved(draft, &names, set)?;
-        may_fail |= moved.1;
+        may_raise |= moved.1;
         let SetValue::Expression(expression) = &set.value else { continue };
         if let Some((_, column)) = expression.as_column() {
             same.insert(column.clone(), set.column.clone());
@@ -81,7 +81,7 @@ pub(crate) fn plan(
         condition: condition.map(|(text, reads, _)| (text, reads)),
         given: Vec::new(),
         one_to_one,
-        may_fail,
+        may_raise,
         copy: None,
     });
     Ok(())
@@ -180,12 +180,11 @@ fn check_key(
         return Err(no_key(span, names.source, "the WHERE does not name a key of it that is never null"));
     }
     let known = draft.catalog.table(names.target);
-    let constrained = known.is_some_and(|known| {
-        known.constraints.iter().any(|constraint| {
-            ["p", "u"].contains(&constraint.kind.as_str())
-                && constraint.columns.iter().all(|column| in_target.contains(column))
-        })
-    });
+    let constrained = known.is_some_and(|known| tells_apart(known, &in_target));
+    for (source, target) in key {
+        check_key_type(draft, span, names.source, source)?;
+        check_key_type(draft, span, names.target, target)?;
+    }
     let searched = known.is_some_and(|known| {
         known
             .indexes

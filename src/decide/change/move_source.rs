@@ -7,7 +7,7 @@ use crate::decide::change::fill_column::session_dependent;
 use crate::decide::draft::{Draft, Phase, Touch};
 use crate::model::catalog::Table;
 use crate::model::problem::Problem;
-use crate::model::sql::{ConstraintKind, Expression, NewConstraint, StatementKind};
+use crate::model::sql::{Action, ConstraintKind, Expression, NewConstraint, StatementKind};
 use crate::words::ident::{Ident, QualifiedName};
 
 /// An expression in terms of the source.
@@ -73,12 +73,65 @@ pub(super) fn from_source(
 
 /// Whether a table of the database has a key over some of these columns, none of which may be null.
 pub(super) fn is_unique(known: &Table, columns: &BTreeSet<&Ident>) -> bool {
-    known.constraints.iter().any(|constraint| {
-        ["p", "u"].contains(&constraint.kind.as_str())
-            && constraint.columns.iter().all(|column| {
-                columns.contains(column) && known.column(column).is_some_and(|column| column.not_null)
-            })
+    let not_null =
+        |column: &Ident| known.column(column).is_some_and(|column| column.not_null && !column.generated);
+    tells_apart(known, columns) && columns.iter().all(|column| not_null(column))
+}
+
+/// Whether a unique index of a table tells rows apart by some of these columns.
+pub(super) fn tells_apart(known: &Table, columns: &BTreeSet<&Ident>) -> bool {
+    known.indexes.iter().any(|index| {
+        index.unique
+            && index.plain
+            && index.valid
+            && index.columns.iter().all(|column| columns.contains(column))
     })
+}
+
+/// Types whose values are compared by the server's own `=`: with another one, equal keys would not be found.
+const KEY_TYPES: &[&str] = &[
+    "bigint",
+    "bigserial",
+    "boolean",
+    "bytea",
+    "character",
+    "date",
+    "inet",
+    "int",
+    "int2",
+    "int4",
+    "int8",
+    "integer",
+    "numeric",
+    "serial",
+    "smallint",
+    "text",
+    "timestamp",
+    "timestamptz",
+    "uuid",
+    "varchar",
+    "char",
+];
+
+/// Refuses a key of a type that brings an equality of its own.
+pub(super) fn check_key_type(
+    draft: &Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    column: &Ident,
+) -> Result<(), Problem> {
+    let known = draft.catalog.table(table).and_then(|known| known.column(column));
+    let type_sql = known.map(|known| known.type_sql.to_ascii_lowercase()).unwrap_or_default();
+    let word: String = type_sql.chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
+    if KEY_TYPES.contains(&word.as_str()) && !type_sql.ends_with(']') {
+        return Ok(());
+    }
+    let title = format!(
+        "`{}.{}` is of type {type_sql}, whose equality is not the server's own",
+        table.plain(),
+        column.as_str()
+    );
+    Err(no_key(span, table, &title))
 }
 
 /// A source whose rows the key does not tell apart.
@@ -90,26 +143,49 @@ pub(super) fn no_key(span: &Range<usize>, source: &QualifiedName, why: &str) -> 
     )
 }
 
-/// The keys of a table that the file creates, as its CREATE TABLE says.
+/// The keys of a table that the file creates, as its CREATE TABLE and later statements say.
 pub(super) fn keys_of_created(draft: &Draft<'_>, table: &QualifiedName) -> Vec<Vec<Ident>> {
-    constraints_of_created(draft, table)
-        .filter(|constraint| matches!(constraint.kind, ConstraintKind::Key { .. }))
-        .map(|constraint| constraint.columns.clone())
-        .collect()
-}
-
-/// The constraints of a table that the file creates.
-pub(super) fn constraints_of_created<'a>(
-    draft: &'a Draft<'_>,
-    table: &QualifiedName,
-) -> impl Iterator<Item = &'a NewConstraint> {
-    let created = draft.file.statements.iter().find_map(|statement| match &statement.kind {
-        StatementKind::CreateTable { name, columns, constraints, .. } if &draft.new_name(name) == table => {
-            Some((columns, constraints))
+    let constraints = constraints_of_created(draft, table).into_iter();
+    let keys = constraints.filter_map(|constraint| match &constraint.kind {
+        ConstraintKind::Key { timing, .. } if !timing.to_ascii_uppercase().contains("DEFERRABLE") => {
+            Some(constraint.columns.clone())
         }
         _ => None,
     });
-    created.into_iter().flat_map(|(columns, constraints)| {
-        columns.iter().flat_map(|column| &column.constraints).chain(constraints)
-    })
+    let indexes = draft.file.statements.iter().filter_map(|statement| match &statement.kind {
+        StatementKind::CreateIndex(index)
+            if index.unique
+                && &draft.new_name(&index.table) == table
+                && !index.tail.text.to_ascii_uppercase().contains("WHERE") =>
+        {
+            index.tail.key.iter().cloned().collect::<Option<Vec<_>>>()
+        }
+        _ => None,
+    });
+    keys.chain(indexes).collect()
+}
+
+/// The constraints of a table that the file creates, wherever the file says so.
+pub(super) fn constraints_of_created<'a>(
+    draft: &'a Draft<'_>,
+    table: &QualifiedName,
+) -> Vec<&'a NewConstraint> {
+    let mut found = Vec::new();
+    for statement in &draft.file.statements {
+        match &statement.kind {
+            StatementKind::CreateTable { name, columns, constraints, .. }
+                if &draft.new_name(name) == table =>
+            {
+                found.extend(columns.iter().flat_map(|column| &column.constraints).chain(constraints));
+            }
+            StatementKind::AlterTable { table: name, actions, .. } if &draft.new_name(name) == table => {
+                found.extend(actions.iter().filter_map(|(_, action)| match action {
+                    Action::AddConstraint(constraint) => Some(constraint),
+                    _ => None,
+                }));
+            }
+            _ => {}
+        }
+    }
+    found
 }

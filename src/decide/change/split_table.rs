@@ -8,10 +8,11 @@
 //! empties it. Code that writes both tables must upsert. TRUNCATE fires no trigger.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use crate::decide::change::move_columns::condition;
 use crate::decide::change::move_source::{
-    constraints_of_created, from_source, is_unique, keys_of_created, no_key,
+    check_key_type, constraints_of_created, from_source, is_unique, keys_of_created, no_key,
 };
 use crate::decide::change::{data_job, partitioned, supported};
 use crate::decide::draft::{Crossing, Draft, Phase, Touch};
@@ -41,6 +42,11 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
     partitioned::refuse(draft, span, &source, "a move between tables")?;
     let alias = apart.source_alias.clone().unwrap_or_else(|| source.name.clone());
     let key = choose_key(draft, statement, &target, &source, &alias, &apart.values)?;
+    for (from, to) in &key {
+        check_key_type(draft, span, &source, from)?;
+        check_key_type(draft, span, &target, to)?;
+    }
+    refuse_self_reference(draft, span, &target)?;
     draft.plan_data_order(statement, &target)?;
     draft.claim_data_words(statement)?;
     for (column, _) in &key {
@@ -54,8 +60,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
         target_alias: target.name.clone(),
         new: Vec::new(),
         same: BTreeMap::new(),
-        may_fail: condition.as_ref().is_some_and(|(_, _, may_raise)| *may_raise)
-            || can_refuse(draft, &target, &source, &key),
+        may_raise: condition.as_ref().is_some_and(|(_, _, may_raise)| *may_raise),
         condition: condition.map(|(text, reads, _)| (text, reads)),
         given: Vec::new(),
         one_to_one: true,
@@ -114,22 +119,25 @@ fn choose_key(
     })
 }
 
-/// Whether the new table may refuse a row: it has rules besides the key and foreign keys to the source.
-fn can_refuse(
+/// Rows that point at rows of their own table would have to be copied in an order that nobody knows.
+fn refuse_self_reference(
     draft: &Draft<'_>,
+    span: &Range<usize>,
     target: &QualifiedName,
-    source: &QualifiedName,
-    key: &[(Ident, Ident)],
-) -> bool {
-    constraints_of_created(draft, target).any(|constraint| match &constraint.kind {
-        ConstraintKind::Key { .. } => {
-            constraint.columns.iter().any(|column| !key.iter().any(|(_, t)| t == column))
-        }
-        ConstraintKind::ForeignKey { parent, .. } => {
-            draft.catalog.resolve(parent, &draft.settings.search_path).as_ref() != Some(source)
-        }
-        ConstraintKind::Check(_) | ConstraintKind::Exclude => true,
-    })
+) -> Result<(), Problem> {
+    let path = &draft.settings.search_path;
+    let points_home =
+        constraints_of_created(draft, target).into_iter().any(|constraint| match &constraint.kind {
+            ConstraintKind::ForeignKey { parent, .. } => {
+                draft.catalog.resolve(parent, path).as_ref() == Some(target)
+            }
+            _ => false,
+        });
+    if !points_home {
+        return Ok(());
+    }
+    Err(Problem::unsupported(span.clone(), "a move into a table whose rows point at each other")
+        .help("add the foreign key in the migration after this one"))
 }
 
 fn moved(
@@ -157,7 +165,7 @@ fn moved(
         return Ok(());
     }
     let read = from_source(draft, &crossing.source, alias, Some(&type_sql), value)?;
-    crossing.may_fail |= read.may_raise;
+    crossing.may_raise |= read.may_raise;
     if let Some((_, from)) = value.as_column() {
         crossing.same.insert(from.clone(), column.clone());
     }

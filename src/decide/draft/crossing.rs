@@ -25,8 +25,8 @@ pub(crate) struct Crossing {
     pub(crate) given: Vec<(Ident, String)>,
     /// Whether the key is unique in the target.
     pub(crate) one_to_one: bool,
-    /// Whether the target can refuse what old code writes.
-    pub(crate) may_fail: bool,
+    /// Whether computing a value can raise.
+    pub(crate) may_raise: bool,
     /// The copy of the rows that are there, where rows of the source make those of the target.
     pub(crate) copy: Option<Once>,
 }

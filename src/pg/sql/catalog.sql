@@ -243,6 +243,7 @@ SELECT
                     'definition', CASE WHEN c.oid IN (SELECT d.oid FROM defined AS d) THEN pg_get_indexdef(i.indexrelid) ELSE '' END,
                     'valid', i.indisvalid AND i.indisready,
                     'unique', i.indisunique,
+                    'plain', i.indpred IS NULL AND i.indexprs IS NULL AND i.indimmediate,
                     'primary', i.indisprimary,
                     'constraint', (SELECT k.conname FROM pg_constraint AS k
                                    WHERE k.conindid = i.indexrelid AND k.conrelid = c.oid AND k.contype IN ('p', 'u', 'x')),
@@ -297,6 +298,7 @@ SELECT
                 SELECT jsonb_agg(jsonb_build_object(
                     'name', t.tgname,
                     'before_row', (t.tgtype & 3) = 3,
+                    'enabled', t.tgenabled,
                     'update_of', coalesce((SELECT jsonb_agg(a.attname) FROM pg_attribute AS a
                                            WHERE a.attrelid = c.oid AND a.attnum = ANY (t.tgattr)), '[]')) ORDER BY t.tgname)
                 FROM pg_trigger AS t

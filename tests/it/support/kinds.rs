@@ -716,7 +716,7 @@ pub(crate) const KINDS: &[Kind] = &[
             update: "INSERT INTO addresses (id, road) VALUES ({id}, 'N{v}') ON CONFLICT (id) DO UPDATE SET road = EXCLUDED.road",
             sees: "SELECT road = 'N{v}' FROM addresses WHERE id = {id}",
         },
-        abort_discards: false,
+        abort_discards: true,
         abort_leaves: &[],
     },
     Kind {
@@ -760,7 +760,7 @@ pub(crate) const KINDS: &[Kind] = &[
             update: "INSERT INTO people (id, full_name) VALUES ({id}, 'N{v}') ON CONFLICT (id) DO UPDATE SET full_name = EXCLUDED.full_name",
             sees: "SELECT full_name = 'N{v}' FROM people WHERE id = {id}",
         },
-        abort_discards: false,
+        abort_discards: true,
         abort_leaves: &[],
     },
     Kind {

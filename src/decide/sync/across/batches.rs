@@ -11,25 +11,37 @@ impl Across {
         if self.makes_rows { self.source_in(shape) } else { &self.target }
     }
 
-    /// True for a row `r` of that table that needs work.
-    pub(crate) fn need(&self, shape: Shape) -> String {
+    /// True for a row `r` of that table that does not agree with its counterpart.
+    pub(crate) fn disagrees(&self, shape: Shape) -> String {
+        self.find(shape, |target, source| self.wrong(target, source, shape))
+    }
+
+    /// True for a row `r` of that table that the backfill must compute.
+    fn need(&self) -> String {
+        self.find(Shape::Open, |target, source| self.needed(target, source, Shape::Open))
+    }
+
+    fn find(&self, shape: Shape, wrong: impl Fn(&str, &str) -> String) -> String {
         if !self.makes_rows {
             return format!(
                 "EXISTS (SELECT FROM {} AS s WHERE {} AND {} AND {})",
                 self.source_in(shape),
                 self.together("r", "s"),
                 self.asks("s", shape),
-                self.wrong("r", "s", shape)
+                wrong("r", "s")
             );
         }
         let found = format!("EXISTS (SELECT FROM {} AS t WHERE {}", self.target, self.together("t", "r"));
         // Without a column that goes, a row that is missing may be one that new code took away.
-        let missing =
-            if self.old.is_empty() { "false".to_owned() } else { format!("NOT {}", self.empty("r", shape)) };
+        let missing = if self.old.is_empty() && !self.source_goes {
+            "false".to_owned()
+        } else {
+            format!("NOT {}", self.empty("r", shape))
+        };
         format!(
             "{} AND CASE WHEN {found}) THEN {found} AND {}) ELSE {missing} END",
             self.asks("r", shape),
-            self.wrong("t", "r", shape)
+            wrong("t", "r")
         )
     }
 
@@ -39,11 +51,7 @@ impl Across {
             |row: &str| self.key.iter().map(|(s, _)| format!("{row}.{s}")).collect::<Vec<_>>().join(", ");
         if self.makes_rows {
             return Ranged {
-                before: format!(
-                    "SELECT FROM ONLY {} AS r WHERE {} AND ",
-                    self.source,
-                    self.need(Shape::Open)
-                ),
+                before: format!("SELECT FROM ONLY {} AS r WHERE {} AND ", self.source, self.need()),
                 after: format!(" ORDER BY {} FOR NO KEY UPDATE OF r", order("r")),
             };
         }
@@ -53,7 +61,7 @@ impl Across {
                 self.source,
                 self.target,
                 self.together("r", "s"),
-                self.wrong("r", "s", Shape::Open)
+                self.needed("r", "s", Shape::Open)
             ),
             after: format!(") ORDER BY {} FOR NO KEY UPDATE OF s", order("s")),
         }
@@ -69,7 +77,7 @@ impl Across {
                     self.insert_head(),
                     self.insert_values("r", Shape::Open),
                     self.source,
-                    self.need(Shape::Open)
+                    self.need()
                 ),
                 after: format!(" {}", self.on_conflict()),
             };
@@ -84,7 +92,7 @@ impl Across {
                 self.source,
                 self.together("r", "s"),
                 self.asks("s", Shape::Open),
-                self.wrong("r", "s", Shape::Open)
+                self.needed("r", "s", Shape::Open)
             ),
             after: String::new(),
         }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Across, triggers};
+use super::{Across, alike, triggers};
 use crate::decide::sync::{Shape, Typed, typed_result};
 use crate::words::ident::{Ident, QualifiedName};
 
@@ -51,15 +51,101 @@ impl Across {
             let type_sql = type_sql.map_or("text", |known| known.type_sql.as_str());
             bound(&["given", column.as_str()], &[], type_sql, value);
         }
+        sql.extend(self.create_tests());
         sql.push(self.create_fetch());
         let writes = self.source_writes();
         sql.extend(writes.into_iter().map(|(name, statement)| {
             format!(
-                "CREATE FUNCTION {}(t {}) RETURNS void LANGUAGE sql BEGIN ATOMIC\n  {statement};\nEND",
+                "CREATE FUNCTION {}({}) RETURNS void LANGUAGE sql BEGIN ATOMIC\n  {statement};\nEND",
                 self.function(&[name]),
-                self.target
+                self.write_parameters(name).join(", ")
             )
         }));
+        sql
+    }
+
+    /// What tells whether two rows agree, with the types of everything that is compared.
+    fn tests(&self) -> Vec<(&'static str, Vec<&Typed>, String)> {
+        let numbered = |from: usize, count: usize| {
+            (from..from + count).map(|at| format!("${}", at + 1)).collect::<Vec<_>>()
+        };
+        let typed = |value: &str, column: &Typed| format!("({value})::{}", column.type_sql);
+        let source = self.read_by_ups();
+        let source: Vec<&Typed> =
+            self.read_from_source(&source).into_iter().map(|(column, _)| column).collect();
+        let ups = |from: usize| -> Vec<String> {
+            let up = |new: &super::Moved| {
+                let arguments: Vec<String> = source
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, column)| new.reads.contains(&column.name))
+                    .map(|(at, _)| format!("${}", from + at + 1))
+                    .collect();
+                let call =
+                    format!("{}({})", self.function(&["up", new.column.name.as_str()]), arguments.join(", "));
+                typed(&call, &new.column)
+            };
+            self.new.iter().map(up).collect()
+        };
+        let new: Vec<&Typed> = self.new.iter().map(|new| &new.column).collect();
+        let old: Vec<&Typed> = self.old.iter().map(|old| &old.column).collect();
+        let mut tests = Vec::new();
+        let holds = alike(&numbered(0, new.len()), &ups(new.len()));
+        tests.push(("up_holds", new.iter().chain(&source).copied().collect(), holds));
+        if self.old.is_empty() {
+            let none: Vec<String> = ups(0).into_iter().map(|up| format!("{up} IS NULL")).collect();
+            tests.push(("empty", source, none.join(" AND ")));
+        } else {
+            let empty: Vec<String> = self.old.iter().map(|old| typed(&old.empty, &old.column)).collect();
+            tests.push(("empty", old.clone(), alike(&numbered(0, old.len()), &empty)));
+        }
+        if self.has_down() {
+            let reads = self.read_by_downs();
+            let target = self.read_from_target(&reads);
+            let down = |old: &super::Left| {
+                let (_, reads) = old.down.as_ref()?;
+                let arguments: Vec<String> = target
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, column)| reads.contains(&column.name))
+                    .map(|(at, _)| format!("${}", at + 1))
+                    .collect();
+                let call = format!(
+                    "{}({})",
+                    self.function(&["down", old.column.name.as_str()]),
+                    arguments.join(", ")
+                );
+                Some(typed(&call, &old.column))
+            };
+            let downs: Vec<String> = self.old.iter().filter_map(down).collect();
+            let holds = alike(&numbered(target.len(), old.len()), &downs);
+            tests.push(("down_holds", target.into_iter().chain(old).collect(), holds));
+        }
+        tests
+    }
+
+    fn create_tests(&self) -> Vec<String> {
+        let mut sql = Vec::new();
+        for (name, parameters, expression) in self.tests() {
+            let types: Vec<&str> = parameters.iter().map(|column| column.type_sql.as_str()).collect();
+            let types = types.join(", ");
+            let head = |name: &[&str]| {
+                format!("CREATE FUNCTION {}({types}) RETURNS boolean LANGUAGE", self.function(name))
+            };
+            if !self.may_raise {
+                sql.push(format!("{} sql RETURN {expression}", head(&[name])));
+                continue;
+            }
+            // Raising is not holding.
+            let arguments: Vec<String> = (1..=parameters.len()).map(|at| format!("${at}")).collect();
+            sql.push(format!("{} sql RETURN {expression}", head(&["unguarded", name])));
+            sql.push(format!(
+                "{} plpgsql AS $pontoon$\nBEGIN\n  RETURN {}({});\nEXCEPTION WHEN OTHERS THEN\n  RETURN false;\nEND\n$pontoon$",
+                head(&[name]),
+                self.function(&["unguarded", name]),
+                arguments.join(", ")
+            ));
+        }
         sql
     }
 
@@ -99,6 +185,12 @@ impl Across {
         )
     }
 
+    /// A row of the target; for a key that changed, also the row as it was.
+    fn write_parameters(&self, name: &str) -> Vec<String> {
+        let row = format!("t {}", self.target);
+        if name == "rekey" { vec![format!("was {}", self.target), row] } else { vec![row] }
+    }
+
     /// What a row `t` of the target does to the source, by name.
     fn source_writes(&self) -> Vec<(&'static str, String)> {
         let source = &self.source;
@@ -136,13 +228,22 @@ impl Across {
             let columns: Vec<String> =
                 keys.chain(self.old_names(Shape::Open)).map(ToString::to_string).collect();
             let values = self.key.iter().map(|(_, target)| format!("t.{target}")).chain(self.downs("t"));
+            let key: Vec<String> = self.key.iter().map(|(source, _)| source.to_string()).collect();
             writes.push((
                 "add",
                 format!(
-                    "INSERT INTO {source} ({}) SELECT {} WHERE NOT EXISTS (SELECT FROM {source} AS s WHERE {at}) ON CONFLICT DO NOTHING",
+                    "INSERT INTO {source} ({}) SELECT {} WHERE NOT EXISTS (SELECT FROM {source} AS s WHERE {at}) \
+                     ON CONFLICT ({}) DO NOTHING",
                     columns.join(", "),
-                    values.collect::<Vec<_>>().join(", ")
+                    values.collect::<Vec<_>>().join(", "),
+                    key.join(", ")
                 ),
+            ));
+            let set: Vec<String> =
+                self.key.iter().map(|(source, target)| format!("{source} = t.{target}")).collect();
+            writes.push((
+                "rekey",
+                format!("UPDATE {source} AS s SET {} WHERE {}", set.join(", "), self.together("was", "s")),
             ));
         }
         writes
@@ -160,8 +261,16 @@ impl Across {
         let key =
             self.key.iter().filter_map(|(_, target)| self.target_columns.iter().find(|c| &c.name == target));
         all.push((self.function(&["fetch"]), types(key.collect())));
-        let row = self.target.to_string();
-        all.extend(self.source_writes().into_iter().map(|(name, _)| (self.function(&[name]), row.clone())));
+        all.extend(
+            self.source_writes()
+                .into_iter()
+                .map(|(name, _)| (self.function(&[name]), self.write_parameters(name).join(", "))),
+        );
+        for (name, parameters, _) in self.tests() {
+            let parameters = types(parameters);
+            all.push((self.function(&[name]), parameters.clone()));
+            all.push((self.function(&["unguarded", name]), parameters));
+        }
         let ups =
             self.new.iter().map(|new| (self.function(&["up", new.column.name.as_str()]), source(&new.reads)));
         all.extend(ups);

@@ -51,6 +51,8 @@ pub(crate) struct Across {
     pub(crate) one_to_one: bool,
     /// Whether what old code writes can fail to arrive in the target.
     pub(crate) may_fail: bool,
+    /// Whether computing a value can raise.
+    pub(crate) may_raise: bool,
 }
 
 /// A column of the target.
@@ -102,15 +104,15 @@ impl Across {
         (ups, (0..self.old.len()).map(|at| format!("s.old_{at}")).collect())
     }
 
+    fn source_row(&self, reads: &BTreeSet<Ident>, row: &str, shape: Shape) -> Vec<String> {
+        let name = |(column, sealed): &&(Typed, Ident)| {
+            format!("{row}.{}", if shape == Shape::Open { &column.name } else { sealed })
+        };
+        self.read_from_source(reads).iter().map(name).collect()
+    }
+
     fn of_source(&self, function: &[&str], reads: &BTreeSet<Ident>, row: &str, shape: Shape) -> String {
-        let arguments: Vec<String> = self
-            .read_from_source(reads)
-            .iter()
-            .map(|(column, sealed)| {
-                format!("{row}.{}", if shape == Shape::Open { &column.name } else { sealed })
-            })
-            .collect();
-        format!("{}({})", self.function(function), arguments.join(", "))
+        format!("{}({})", self.function(function), self.source_row(reads, row, shape).join(", "))
     }
 
     fn up(&self, new: &Moved, row: &str, shape: Shape) -> String {
@@ -169,11 +171,31 @@ impl Across {
         pairs.collect::<Vec<_>>().join(" AND ")
     }
 
-    /// `new = up(old)`, compared by image, which works for every type.
+    /// The columns of the source that some `up` reads.
+    fn read_by_ups(&self) -> BTreeSet<Ident> {
+        self.new.iter().flat_map(|new| new.reads.clone()).collect()
+    }
+
+    /// The columns of the target that some `down` reads.
+    fn read_by_downs(&self) -> BTreeSet<Ident> {
+        self.old.iter().filter_map(|old| old.down.as_ref()).flat_map(|(_, reads)| reads.clone()).collect()
+    }
+
+    /// `new = up(old)`; false where an expression raises.
     fn up_holds(&self, target: &str, source: &str, shape: Shape) -> String {
-        let up =
-            self.new.iter().map(|new| format!("({})::{}", self.up(new, source, shape), new.column.type_sql));
-        alike(&row(target, &self.new_names()), &up.collect::<Vec<_>>())
+        let mut arguments = row(target, &self.new_names());
+        arguments.extend(self.source_row(&self.read_by_ups(), source, shape));
+        format!("{}({})", self.function(&["up_holds"]), arguments.join(", "))
+    }
+
+    /// `old = down(new)`.
+    fn down_holds(&self, target: &str, source: &str, shape: Shape) -> String {
+        let reads = self.read_by_downs();
+        let names: Vec<&Ident> =
+            self.read_from_target(&reads).into_iter().map(|column| &column.name).collect();
+        let mut arguments = row(target, &names);
+        arguments.extend(row(source, &self.old_names(shape)));
+        format!("{}({})", self.function(&["down_holds"]), arguments.join(", "))
     }
 
     /// True for a pair of rows that agree.
@@ -182,32 +204,42 @@ impl Across {
         if !self.has_down() {
             return up;
         }
-        let down = self.downs(target);
-        let down = self.old.iter().zip(down).map(|(old, down)| format!("({down})::{}", old.column.type_sql));
-        let down = alike(&row(source, &self.old_names(shape)), &down.collect::<Vec<_>>());
-        format!("({down} OR {up})")
+        format!("({} OR {up})", self.down_holds(target, source, shape))
     }
 
     /// True for a pair of rows of which the target's must be computed: what a write of new code left so stays.
     fn wrong(&self, target: &str, source: &str, shape: Shape) -> String {
+        if !self.has_down() {
+            return self.needed(target, source, shape);
+        }
+        let (holds, empty) = (self.holds(target, source, shape), self.empty(source, shape));
+        format!("NOT ({holds} OR {empty})")
+    }
+
+    /// The same for the backfill, which computes a row that nobody has touched in any case: no new code is serving yet whose
+    /// nulls could be meant.
+    fn needed(&self, target: &str, source: &str, shape: Shape) -> String {
         let untouched = all_null(target, &self.new_names());
         let up = self.up_holds(target, source, shape);
         if !self.has_down() {
             return format!("({untouched} AND NOT {up})");
         }
-        let (holds, empty) = (self.holds(target, source, shape), self.empty(source, shape));
         // In parentheses: the first THEN would end a condition of PL/pgSQL.
-        format!("(CASE WHEN {untouched} THEN NOT {up} ELSE NOT ({holds} OR {empty}) END)")
+        format!("(CASE WHEN {untouched} THEN NOT {up} ELSE {} END)", self.wrong(target, source, shape))
     }
 
-    /// True for a row of the source to which nothing was given that moves.
+    /// True for a row of the source to which nothing was given that moves, so that it may be new code's. New code makes no row
+    /// of a table that goes.
     fn empty(&self, row_name: &str, shape: Shape) -> String {
-        if self.old.is_empty() {
-            let none = self.ups(row_name, shape).into_iter().map(|up| format!("({up}) IS NULL"));
-            return format!("({})", none.collect::<Vec<_>>().join(" AND "));
+        if self.source_goes {
+            return "false".to_owned();
         }
-        let empty = self.old.iter().map(|old| format!("({})::{}", old.empty, old.column.type_sql));
-        alike(&row(row_name, &self.old_names(shape)), &empty.collect::<Vec<_>>())
+        let arguments = if self.old.is_empty() {
+            self.source_row(&self.read_by_ups(), row_name, shape)
+        } else {
+            row(row_name, &self.old_names(shape))
+        };
+        format!("{}({})", self.function(&["empty"]), arguments.join(", "))
     }
 
     fn new_names(&self) -> Vec<&Ident> {

@@ -40,7 +40,7 @@ impl Across {
             .map(|kind| {
                 format!(
                     "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = {}, pg_temp \
-                     AS $pontoon$\n{}$pontoon$",
+                     AS $pontoon$\n#variable_conflict use_column\n{}$pontoon$",
                     self.function(&[kind]),
                     path.join(", "),
                     body(kind)
@@ -105,6 +105,12 @@ impl Across {
             ("guard", target_table.clone(), "BEFORE INSERT", skip.clone()),
             ("guard", target_table.clone(), "BEFORE UPDATE", target_changed.clone()),
         ];
+        // What the source's own trigger takes away is nothing that new code did.
+        let own = format!(
+            "coalesce(current_setting({}, true), '') <> {}",
+            literal(ACROSS_SETTING),
+            literal(&self.id)
+        );
         if self.has_down() {
             let always = self.source_goes && self.makes_rows;
             let some = format!("{skip} AND NOT {}", all_null("NEW", &self.new_names()));
@@ -114,15 +120,9 @@ impl Across {
                 "AFTER INSERT",
                 if always { skip.clone() } else { some },
             ));
-            list.push(("given", target_table.clone(), "AFTER UPDATE", target_changed));
+            list.push(("given", target_table.clone(), "AFTER UPDATE", format!("{target_changed} AND {own}")));
         }
         if self.source_goes || (self.makes_rows && !self.old.is_empty()) {
-            // What the source's own trigger takes away is nothing that new code did.
-            let own = format!(
-                "coalesce(current_setting({}, true), '') <> {}",
-                literal(ACROSS_SETTING),
-                literal(&self.id)
-            );
             list.push(("gone", target_table, "AFTER DELETE", format!("{skip} AND {own}")));
         }
         let reads = self.up_reads();
@@ -215,7 +215,18 @@ impl Across {
             format!("({untouched} AND NOT {up})")
         };
         let key: Vec<String> = self.key.iter().map(|(_, target)| format!("NEW.{target}")).collect();
-        let fetch = format!("  SELECT * INTO s FROM {}({});\n", self.function(&["fetch"]), key.join(", "));
+        // An upsert goes on to the row that is there, whose other writers hold it before they come to the source.
+        let first = if self.one_to_one {
+            format!(
+                "  IF TG_OP = 'INSERT' THEN\n    PERFORM FROM {} AS t WHERE {} FOR NO KEY UPDATE;\n  END IF;\n",
+                self.target,
+                self.at_key("t", false, "NEW", false)
+            )
+        } else {
+            String::new()
+        };
+        let fetch =
+            format!("{first}  SELECT * INTO s FROM {}({});\n", self.function(&["fetch"]), key.join(", "));
         let work = format!(
             "  IF s.asked THEN\n    IF TG_OP = 'INSERT' THEN\n      IF {} THEN\n{assign}      END IF;\n    ELSIF {} THEN\n{elsewhere}    \
              ELSIF {wrong} THEN\n      -- A row that the backfill has not reached is completed before a partial write is applied to it.\n\
@@ -229,9 +240,15 @@ impl Across {
         )
     }
 
-    /// A call of a function that writes the source.
+    /// A call of a function that writes the source, for the row as it was.
     fn to_source(&self, what: &str, of: &str) -> String {
         format!("  PERFORM {}({of});\n", self.function(&[what]))
+    }
+
+    /// The same for the row as it is now: a trigger of the user may have changed it since.
+    fn as_it_is(&self, what: &str) -> String {
+        let at = self.at_key("t", false, "NEW", false);
+        format!("  PERFORM {}(t) FROM {} AS t WHERE {at};\n", self.function(&[what]), self.target)
     }
 
     fn given_body(&self) -> String {
@@ -241,25 +258,22 @@ impl Across {
                 self.key_changed(false)
             )
         };
-        let write = self.to_source("write", "NEW");
+        let write = self.as_it_is("write");
         let work = match (self.makes_rows, self.source_goes) {
             (true, false) => format!("{}{write}", if_moved(&self.to_source("clear", "OLD"))),
             (false, false) => write,
             (true, true) => {
-                format!(
-                    "{}{write}{}",
-                    if_moved(&self.to_source("remove", "OLD")),
-                    self.to_source("add", "NEW")
-                )
+                format!("{}{write}{}", if_moved(&self.to_source("rekey", "OLD, NEW")), self.as_it_is("add"))
             }
             (false, true) => {
                 // A value that is null is a source row without one, or no source row.
                 let needed = self.old.iter().any(|old| old.not_null);
                 let absent = if needed { self.to_source("remove", "NEW") } else { write.clone() };
                 format!(
-                    "  IF {} THEN\n{absent}  ELSE\n{write}{}  END IF;\n",
+                    "{}  IF {} THEN\n{absent}  ELSE\n{write}{}  END IF;\n",
+                    if_moved(&self.to_source("rekey", "OLD, NEW")),
                     all_null("NEW", &self.new_names()),
-                    self.to_source("add", "NEW")
+                    self.as_it_is("add")
                 )
             }
         };
@@ -272,80 +286,112 @@ impl Across {
     }
 
     fn follow(&self, shape: Shape) -> String {
-        let target = &self.target;
-        let ups = self.ups("NEW", shape);
-        let set =
-            self.new_names().iter().zip(&ups).map(|(name, up)| format!("{name} = {up}")).collect::<Vec<_>>();
-        let at = self.at_key("t", false, "NEW", true);
-        let differs = format!("NOT {}", self.holds("t", "NEW", shape));
+        let (source, target) = (self.source_in(shape), &self.target);
+        let set: Vec<String> = self
+            .new_names()
+            .iter()
+            .zip(self.ups("s", shape))
+            .map(|(name, up)| format!("{name} = {up}"))
+            .collect();
+        let at = self.at_key("t", false, "s", true);
+        let differs = format!("NOT {}", self.holds("t", "s", shape));
         let update = format!("    UPDATE {target} AS t SET {} WHERE {at} AND {differs};\n", set.join(", "));
-        let asked = format!("TG_OP = 'UPDATE' AND {}", self.asks("OLD", shape));
         let (absent, write) = if self.makes_rows {
             (
                 self.marked(&format!("    DELETE FROM {target} AS t WHERE {at};\n")),
                 format!(
                     "    {} VALUES ({}) {} WHERE {differs};\n",
                     self.insert_head(),
-                    self.insert_values("NEW", shape),
+                    self.insert_values("s", shape),
                     self.on_conflict()
                 ),
             )
         } else {
-            let none: Vec<String> = self.new_names().iter().map(|name| format!("{name} = NULL")).collect();
-            let some = all_null("t", &self.new_names());
-            (
-                format!("    UPDATE {target} AS t SET {} WHERE {at} AND NOT {some};\n", none.join(", ")),
-                update.clone(),
-            )
+            (self.marked(&self.set_null(&at)), update.clone())
         };
         // A row that new code made first, without its source, holds what was given.
-        let fetch = if self.has_down() {
-            format!(
-                "      UPDATE {} AS s SET {} FROM {target} AS t WHERE {} AND {at} AND NOT {};\n",
-                self.source_in(shape),
-                self.old_names(shape)
-                    .iter()
-                    .zip(self.downs("t"))
-                    .map(|(name, down)| format!("{name} = {down}"))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-                self.at_key("s", true, "NEW", true),
-                self.holds("t", "s", shape)
-            )
+        let fetch = if self.has_down() && !self.source_goes {
+            let names = self.old_names(shape);
+            let values = names.iter().zip(self.downs("t")).map(|(name, down)| format!("{name} = {down}"));
+            self.marked(&format!(
+                "      UPDATE {source} AS o SET {} FROM {target} AS t WHERE {} AND {at} AND NOT {};\n",
+                values.collect::<Vec<_>>().join(", "),
+                self.at_key("o", true, "s", true),
+                self.holds("t", "o", shape)
+            ))
         } else {
             "      NULL;\n".to_owned()
         };
-        let moved = if self.makes_rows || self.source_goes {
+        let moved = if self.makes_rows {
             let keys: Vec<String> =
                 self.key.iter().map(|(source, target)| format!("{target} = NEW.{source}")).collect();
-            format!(
-                "  IF TG_OP = 'UPDATE' THEN\n    IF {} THEN\n      UPDATE {target} AS t SET {} WHERE {};\n    END IF;\n  END IF;\n",
-                self.key_changed(true),
-                keys.join(", "),
-                self.at_key("t", false, "OLD", true)
-            )
+            let was = self.at_key("t", false, "OLD", true);
+            Some(format!("      UPDATE {target} AS t SET {} WHERE {was};\n", keys.join(", ")))
+        } else if self.source_goes {
+            Some(self.marked(&self.set_null(&self.at_key("t", false, "OLD", true))))
         } else {
-            String::new()
+            None
         };
+        let moved = moved.map_or_else(String::new, |moved| {
+            let changed = self.key_changed(true);
+            format!("  IF TG_OP = 'UPDATE' THEN\n    IF {changed} THEN\n{moved}    END IF;\n  END IF;\n")
+        });
+        let (asked, was_asked) = (self.asks("s", shape), self.asks("OLD", shape));
+        let empty = self.empty("s", shape);
         let work = format!(
-            "{moved}  IF NOT {} THEN\n    IF {asked} THEN\n{absent}    END IF;\n  ELSIF {} THEN\n    IF TG_OP = 'INSERT' THEN\n{}    \
-             ELSE\n{update}    END IF;\n  ELSE\n{write}  END IF;\n",
-            self.asks("NEW", shape),
-            self.empty("NEW", shape),
-            self.marked(&fetch),
+            "{moved}  IF TG_OP = 'INSERT' AND {empty} THEN\n{fetch}  ELSIF NOT {asked} THEN\n    \
+             IF TG_OP = 'UPDATE' AND {was_asked} THEN\n{absent}    END IF;\n  ELSIF {empty} THEN\n{update}  \
+             ELSE\n{write}  END IF;\n"
         );
-        format!("DECLARE\n{}BEGIN\n{}  RETURN NULL;\nEND\n", Self::outer_mark(), self.forgiving(&work))
+        // The row as it is now: a trigger of the user may have changed it since.
+        format!(
+            "DECLARE\n  s record;\n{}BEGIN\n{}  SELECT o.* INTO s FROM {source} AS o WHERE {};\n  IF NOT FOUND THEN\n    \
+             RETURN NULL;\n  END IF;\n{}  RETURN NULL;\nEND\n",
+            Self::outer_mark(),
+            self.evidence(),
+            self.at_key("o", true, "NEW", true),
+            self.forgiving(&work)
+        )
+    }
+
+    /// Takes the moved values from the target's row at a place.
+    fn set_null(&self, at: &str) -> String {
+        let none: Vec<String> = self.new_names().iter().map(|name| format!("{name} = NULL")).collect();
+        let some = all_null("t", &self.new_names());
+        format!("    UPDATE {} AS t SET {} WHERE {at} AND NOT {some};\n", self.target, none.join(", "))
+    }
+
+    /// Whoever writes a table that goes is old code, unless it is the other table's trigger that does. At most once in ten
+    /// seconds for each session, and never a reason to fail.
+    fn evidence(&self) -> String {
+        if !self.source_goes {
+            return String::new();
+        }
+        let setting = literal(&format!("pontoon_note.{}", self.id));
+        let now = "pg_catalog.floor(extract(epoch FROM pg_catalog.clock_timestamp()) / 10)::text";
+        format!(
+            "  IF outer_mark = '' AND coalesce(pg_catalog.current_setting({setting}, true), '') <> {now} THEN\n    BEGIN\n      \
+             INSERT INTO {}.old_write (version, mapping, pid, role, application, address, at)\n      \
+             VALUES ({}, {}, pg_backend_pid(), session_user, current_setting('application_name'), inet_client_addr(), clock_timestamp());\n    \
+             EXCEPTION WHEN OTHERS THEN\n      NULL;\n    END;\n    PERFORM pg_catalog.set_config({setting}, {now}, false);\n  END IF;\n",
+            self.ledger,
+            self.version,
+            literal(&self.id)
+        )
     }
 
     fn lost(&self) -> String {
-        let (target, at) = (&self.target, self.at_key("t", false, "OLD", true));
+        let at = self.at_key("t", false, "OLD", true);
         let work = if self.makes_rows {
-            format!("  DELETE FROM {target} AS t WHERE {at};\n")
+            format!("    DELETE FROM {} AS t WHERE {at};\n", self.target)
         } else {
-            let none: Vec<String> = self.new_names().iter().map(|name| format!("{name} = NULL")).collect();
-            let some = all_null("t", &self.new_names());
-            format!("  UPDATE {target} AS t SET {} WHERE {at} AND NOT {some};\n", none.join(", "))
+            self.set_null(&at)
         };
-        format!("BEGIN\n{work}  RETURN NULL;\nEND\n")
+        format!(
+            "DECLARE\n{}BEGIN\n{}{}  RETURN NULL;\nEND\n",
+            Self::outer_mark(),
+            self.evidence(),
+            self.forgiving(&self.marked(&work))
+        )
     }
 }
