@@ -320,6 +320,21 @@ async fn new_data_of_a_new_table_is_not_thrown_away_unasked() {
 }
 
 #[tokio::test]
+async fn a_later_file_waits_for_the_move_to_be_contracted() {
+    let project = Project::new(PEOPLE, &[("0001_x.sql", TO_PROFILES)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    for file in [
+        "DROP TABLE profiles;",
+        "DROP TABLE users;",
+        "ALTER TABLE profiles RENAME COLUMN email TO mail;",
+        "ALTER TABLE users RENAME COLUMN id TO number;",
+    ] {
+        project.write("0002_x.sql", file);
+        project.migrate(&["expand"]).await.expect(1).says("contract it first");
+    }
+}
+
+#[tokio::test]
 async fn writes_to_a_table_that_goes_close_the_gate() {
     let project = Project::new(BIOS, &[("0001_x.sql", TO_USERS)]).await;
     project.migrate(&["expand"]).await.expect(0);

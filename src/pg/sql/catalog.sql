@@ -119,6 +119,9 @@ SELECT
                 LEFT JOIN pg_attrdef AS a ON d.classid = 'pg_attrdef'::regclass AND a.oid = d.objid
                 WHERE d.refobjid = ANY (o.refs) AND d.deptype = 'n'
                   AND d.refclassid IN (o.classid, 'pg_type'::regclass)
+                  -- What is ours goes when its migration is contracted.
+                  AND NOT EXISTS (SELECT FROM pg_proc AS f JOIN pg_namespace AS fn ON fn.oid = f.pronamespace
+                                  WHERE d.classid = 'pg_proc'::regclass AND f.oid = d.objid AND fn.nspname = $2::text)
                   AND coalesce(r.ev_class, k.conrelid, t.tgrelid, p.polrelid, a.adrelid, d.objid) <> o.oid), '[]')))
         FROM named AS o WHERE o.nspname NOT IN ('pg_catalog', 'information_schema') AND o.nspname <> $2::text), '[]') AS known_objects,
     coalesce((

@@ -11,6 +11,7 @@ pub(super) struct Column {
     pub(super) kind: &'static str,
     pub(super) not_null: bool,
     has_default: bool,
+    /// Whether an index or a constraint hangs on it.
     indexed: bool,
 }
 
@@ -137,11 +138,15 @@ struct Table {
     rng: Rng,
     columns: Vec<Column>,
     next: usize,
+    /// Whether its rows lie in partitions, of one level and of two, one of them with the columns in another order.
+    partitioned: bool,
 }
 
 impl Table {
     fn new(seed: u64) -> Self {
-        let mut table = Self { rng: Rng::with_seed(seed), columns: Vec::new(), next: 0 };
+        let mut rng = Rng::with_seed(seed);
+        let partitioned = rng.u8(0..3) == 0;
+        let mut table = Self { rng, columns: Vec::new(), next: 0, partitioned };
         for _ in 0..4 {
             let kind = ["int", "text", "varchar(30)", "numeric(10,2)"][table.rng.usize(0..4)];
             let name = table.name();
@@ -186,8 +191,24 @@ impl Table {
             .filter(|column| column.indexed)
             .map(|column| format!("CREATE INDEX ON t ({});\n", column.name))
             .collect();
+        let mut turned = columns.clone();
+        turned.reverse();
+        let (by, parts) = if self.partitioned {
+            let parts = format!(
+                "CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (MINVALUE) TO (150);\n\
+                 CREATE TABLE t_2 (gone int, {}, id bigint NOT NULL);\nALTER TABLE t_2 DROP COLUMN gone;\n\
+                 ALTER TABLE t ATTACH PARTITION t_2 FOR VALUES FROM (150) TO (300);\n\
+                 CREATE TABLE t_3 PARTITION OF t FOR VALUES FROM (300) TO (MAXVALUE) PARTITION BY HASH (id);\n\
+                 CREATE TABLE t_3_0 PARTITION OF t_3 FOR VALUES WITH (MODULUS 2, REMAINDER 0);\n\
+                 CREATE TABLE t_3_1 PARTITION OF t_3 FOR VALUES WITH (MODULUS 2, REMAINDER 1);\n",
+                turned.join(", ")
+            );
+            (" PARTITION BY RANGE (id)", parts)
+        } else {
+            ("", String::new())
+        };
         format!(
-            "CREATE TABLE t (id bigint PRIMARY KEY, {});\nINSERT INTO t SELECT i, {} FROM generate_series(1, 400) AS i;\n{indexes}",
+            "CREATE TABLE t (id bigint PRIMARY KEY, {}){by};\n{parts}INSERT INTO t SELECT i, {} FROM generate_series(1, 400) AS i;\n{indexes}",
             columns.join(", "),
             values.join(", ")
         )
@@ -208,7 +229,7 @@ impl Table {
                         kind: "int",
                         not_null: true,
                         has_default: true,
-                        indexed: false,
+                        indexed: true,
                     });
                     format!("ALTER TABLE t ADD COLUMN {fresh} int NOT NULL DEFAULT 3 CHECK ({fresh} > 0);")
                 }
@@ -258,7 +279,7 @@ impl Table {
                     self.columns[at].not_null = false;
                     format!("ALTER TABLE t ALTER COLUMN {name} DROP NOT NULL;")
                 }
-                7 => {
+                7 if !(self.partitioned && column.indexed) => {
                     let kind = match column.kind {
                         "int" => "bigint",
                         "bigint" => "numeric(14,2)",
@@ -269,12 +290,21 @@ impl Table {
                     self.columns[at].kind = kind;
                     format!("ALTER TABLE t ALTER COLUMN {name} TYPE {kind};")
                 }
-                8 if column.kind != "text" => format!("ALTER TABLE t ADD CHECK ({name}::text <> 'never');"),
+                8 if column.kind != "text" => {
+                    self.columns[at].indexed = true;
+                    format!("ALTER TABLE t ADD CHECK ({name}::text <> 'never');")
+                }
                 9 => {
                     self.columns[at].has_default = true;
                     format!("ALTER TABLE t ALTER COLUMN {name} SET DEFAULT '9';")
                 }
-                10 => format!("ALTER TABLE t ADD UNIQUE ({name}, id);"),
+                10 => {
+                    self.columns[at].indexed = true;
+                    match self.partitioned {
+                        true => format!("CREATE UNIQUE INDEX ON t ({name}, id);"),
+                        false => format!("ALTER TABLE t ADD UNIQUE ({name}, id);"),
+                    }
+                }
                 _ => continue,
             };
             return (plain, Effect::Nothing);
