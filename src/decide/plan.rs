@@ -96,7 +96,8 @@ pub(crate) enum Mode {
     Transaction,
     /// One statement that cannot run in a transaction. `verify` is a query that gives true if it took effect,
     /// `leftover` one that gives true if a failed run left something, which `clean_up` then removes.
-    Alone { verify: String, leftover: String, clean_up: String },
+    /// `moot` is one that gives true if what it is done to is gone.
+    Alone { verify: String, leftover: String, clean_up: String, moot: String },
     /// No row of the table may satisfy the predicate; those that do are listed by their key.
     Require { table: QualifiedName, predicate: String, says: String },
 }

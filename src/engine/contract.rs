@@ -233,6 +233,15 @@ impl Runner<'_> {
             fault::point("contract.dropping");
         }
         if state == State::Dropping {
+            if engine.has_new_parts(&mut self.session, &plan).await? {
+                self.verify_plan(&plan, Names::Sealed).await.map_err(|failure| {
+                    let way = format!(
+                        "ALTER TABLE … DETACH PARTITION what came so late, then migrate contract {version}; attach it again with the \
+                         new columns"
+                    );
+                    Failure { next: Some(way), ..failure }
+                })?;
+            }
             self.run_steps(&running, &plan.drop).await?;
             fault::point("contract.dropped");
             state = self.advance(version, State::Dropping, Event::DropFinished, 0).await?;

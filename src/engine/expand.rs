@@ -141,7 +141,7 @@ impl Engine {
         let statements = || files.iter().flat_map(|file| &file.statements);
         let words: Vec<String> = statements().flat_map(|statement| statement.words.iter().cloned()).collect();
         let defined: Vec<String> = statements()
-            .filter_map(Statement::needs_definitions_of)
+            .flat_map(Statement::needs_definitions_of)
             .map(|table| table.as_str().to_owned())
             .collect();
         let deadline = Instant::now() + wait;

@@ -89,11 +89,11 @@ impl Runner<'_> {
         loop {
             let result = match (&step.mode, direction) {
                 (Mode::Transaction, _) => self.transaction(running, step, direction).await,
-                (Mode::Alone { verify, leftover, clean_up }, Direction::Do) => {
-                    self.alone(running, step, &Catalog { verify, leftover }, clean_up).await
+                (Mode::Alone { verify, leftover, clean_up, moot }, Direction::Do) => {
+                    self.alone(running, step, &Catalog { verify, leftover, moot }, clean_up).await
                 }
-                (Mode::Alone { verify, leftover, .. }, Direction::Undo) => {
-                    self.undo_alone(running, step, &Catalog { verify, leftover }).await
+                (Mode::Alone { verify, leftover, moot, .. }, Direction::Undo) => {
+                    self.undo_alone(running, step, &Catalog { verify, leftover, moot }).await
                 }
                 (Mode::Require { .. }, Direction::Undo) => self.undo_nothing(running, step).await,
                 (Mode::Require { table, predicate, says }, Direction::Do) => {

@@ -82,11 +82,10 @@ impl Ledger {
         let table = job.table.to_string();
         let found: Vec<Partition> =
             session.rows(&query("job_parts", &self.schema), &[table.as_str().into()]).await?;
-        if found.is_empty() {
-            return Ok(vec![job.clone()]);
-        }
         let name = |found: Partition| QualifiedName::new(Ident::new(found.schema), Ident::new(found.name));
-        Ok(found.into_iter().map(|found| job.of_partition(name(found))).collect())
+        let part =
+            |table: QualifiedName| if table == job.table { job.clone() } else { job.of_partition(table) };
+        Ok(found.into_iter().map(name).map(part).collect())
     }
 
     /// Notes a partition that came later, and in which there is nothing to do.

@@ -59,7 +59,7 @@ async fn a_partition_of_the_last_moment_stops_the_transaction_that_would_lose_it
     project.register("web-1", "1").await;
     let pause = project.path("paused");
     let mut command = project.command(&["contract", "--soak", "0s"]);
-    command.env("PONTOON_FAULT", "contract.dropping").env("PONTOON_FAULT_PAUSE", &pause);
+    command.env("PONTOON_FAULT", "step.before@2").env("PONTOON_FAULT_PAUSE", &pause);
     let running = tokio::spawn(finish(command));
     while !pause.exists() {
         assert!(!running.is_finished(), "{:?}", running.await.unwrap());
@@ -70,6 +70,10 @@ async fn a_partition_of_the_last_moment_stops_the_transaction_that_would_lose_it
     std::fs::remove_file(&pause).unwrap();
     running.await.unwrap().expect(1).says("ev_3 came in the last moment");
     assert_eq!(database.text("SELECT _pontoon_1_name FROM ev_3").await, "F L");
+    // An empty one is let in; one with rows has to go out again first.
+    project.migrate(&["contract"]).await.expect(1).says("DETACH PARTITION");
+    database.run("ALTER TABLE ev DETACH PARTITION ev_3; CREATE TABLE ev_4 PARTITION OF ev FOR VALUES FROM (200) TO (300)").await;
+    project.migrate(&["contract"]).await.expect(0).says("0001 is done");
 }
 
 #[tokio::test]
@@ -125,11 +129,31 @@ async fn what_a_partitioned_table_cannot_have_is_refused_by_name() {
             "ALTER TABLE teams ADD COLUMN n text; UPDATE teams SET n = ev.name FROM ev WHERE ev.id = teams.id;",
             "which is partitioned",
         ),
-        ("ALTER TABLE ev ATTACH PARTITION teams FOR VALUES FROM (500) TO (600);", "has no constraint like"),
         ("ALTER TABLE ev DETACH PARTITION teams;", "is no partition of"),
         ("ALTER TABLE teams DETACH PARTITION ev_1;", "is not partitioned"),
+        (
+            "ALTER TABLE ev DETACH PARTITION ev_1; ALTER TABLE ev ADD COLUMN x int;",
+            "attaches or detaches a partition",
+        ),
+        (
+            "ALTER TABLE ev ATTACH PARTITION other FOR VALUES FROM (500) TO (600); CREATE INDEX ON ev (qty);",
+            "builds an index",
+        ),
+        (
+            "ALTER TABLE ev ATTACH PARTITION other FOR VALUES FROM (500) TO (600);",
+            "has no index like ev_name_idx",
+        ),
+        (
+            "ALTER TABLE ev ATTACH PARTITION teams FOR VALUES FROM (500) TO (600);",
+            "has no column at integer NOT NULL",
+        ),
+        ("CREATE INDEX ON own (c);", "has an index, a constraint or a default of its own"),
+        ("ALTER TABLE own DETACH PARTITION own_1;", "foreign keys of `public.points` point at"),
     ] {
-        let project = project(file).await;
+        let more = "CREATE TABLE other (LIKE ev INCLUDING CONSTRAINTS); ALTER TABLE other ADD PRIMARY KEY (at, id);
+            CREATE TABLE own (a int PRIMARY KEY, c int) PARTITION BY RANGE (a); CREATE TABLE own_1 PARTITION OF own FOR VALUES FROM (0) TO (10);
+            CREATE INDEX ON own_1 (c); CREATE TABLE points (a int REFERENCES own);";
+        let project = Project::new(&format!("{SETUP} {more}"), &[("0001_x.sql", file)]).await;
         project.migrate(&["plan"]).await.expect(1).says(says);
     }
 }
@@ -145,4 +169,58 @@ async fn a_reader_of_one_partition_is_named_by_what_waits_for_the_whole() {
     run(&mut reader, "COMMIT").await;
     project.migrate(&["expand"]).await.expect(0);
     assert_eq!(text(&mut reader, "SELECT count(first)::text FROM ev").await, "0");
+}
+
+#[tokio::test]
+async fn partitions_that_are_dropped_or_missing_stop_nothing() {
+    let split = "ALTER TABLE ev ADD COLUMN first text; UPDATE ev SET first = split_part(name, ' ', 1); CREATE INDEX ON ev (first);";
+    let project = project(split).await;
+    let database = &project.database;
+    project.migrate(&["expand"]).await.expect(0);
+    database.run("DROP TABLE ev_1").await;
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web-1", "1").await;
+    database.run("DROP TABLE ev_2").await;
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+    // A tree without a leaf, and one with a generated column.
+    project.write("0002_x.sql", "ALTER TABLE ev ADD COLUMN last text; UPDATE ev SET last = split_part(name, ' ', 2); ALTER TABLE made ADD COLUMN n int;");
+    database.run("CREATE TABLE made (a int, g int GENERATED ALWAYS AS (a + 1) STORED) PARTITION BY RANGE (a); CREATE TABLE made_1 PARTITION OF made DEFAULT").await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+}
+
+#[tokio::test]
+async fn an_attached_partition_can_be_taken_back_whatever_was_done_by_hand() {
+    let project = project("ALTER TABLE ev ATTACH PARTITION loaded FOR VALUES FROM (400) TO (500);").await;
+    let database = &project.database;
+    database.run("CREATE TABLE loaded (LIKE ev INCLUDING ALL)").await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.write("0002_x.sql", "ALTER TABLE ev ADD COLUMN x int;");
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["abort", "1"]).await.expect(4).says("builds on public.ev");
+    project.migrate(&["abort", "2"]).await.expect(0);
+    database.run("ALTER TABLE ev DETACH PARTITION loaded; DROP TABLE loaded").await;
+    project.migrate(&["abort", "1"]).await.expect(0);
+}
+
+#[tokio::test]
+async fn rows_in_the_default_partition_are_found_before_anybody_is_stopped() {
+    let project = project("ALTER TABLE ev ATTACH PARTITION loaded FOR VALUES FROM (400) TO (500);").await;
+    let database = &project.database;
+    database.run("CREATE TABLE loaded (LIKE ev INCLUDING ALL); CREATE TABLE ev_rest PARTITION OF ev DEFAULT; INSERT INTO ev VALUES (450, 1, 'n', 1)").await;
+    project.migrate(&["expand"]).await.expect(1).says("rows of public.ev_rest belong into the new partition");
+    database.run("INSERT INTO ev VALUES (451, 1, 'n', 1); DELETE FROM ev_rest").await;
+    project.migrate(&["expand"]).await.expect(0);
+    assert_eq!(
+        database.text("SELECT count(*)::text FROM pg_constraint WHERE conname LIKE '%pontoon%'").await,
+        "0"
+    );
+}
+
+#[tokio::test]
+async fn a_table_that_loses_a_partition_changes_only_after_that() {
+    let project = project("ALTER TABLE ev DETACH PARTITION ev_1;").await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.write("0002_x.sql", SPLIT);
+    project.migrate(&["expand"]).await.expect(1).says("migrate contract 0001");
 }

@@ -64,6 +64,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, index: &CreateI
         draft.claim(phase, Touch::Index, &statement.span, &table, column)?;
     }
     draft.note(&statement.span, what, becomes);
+    draft.refuse_with_partitions(&statement.span, &table)?;
     if index.unique {
         partitioned::check_unique(draft, &statement.span, &table, &index.tail)?;
     }
@@ -84,7 +85,7 @@ pub(crate) fn concurrent(table: &QualifiedName, name: &QualifiedName, unique: bo
         format!(
             "SELECT EXISTS (\n  SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid \
              JOIN pg_namespace AS n ON n.oid = c.relnamespace\n  WHERE n.nspname = {} AND c.relname = {} AND \
-             i.indrelid = {}::regclass AND {flags})",
+             i.indrelid = to_regclass({}) AND {flags})",
             literal(name.schema.as_str()),
             literal(name.name.as_str()),
             literal(&table.to_string()),
@@ -95,7 +96,12 @@ pub(crate) fn concurrent(table: &QualifiedName, name: &QualifiedName, unique: bo
     Step {
         id: String::new(),
         title: format!("build the index {} on {}", name.name.as_str(), table.plain()),
-        mode: Mode::Alone { verify, leftover, clean_up: format!("DROP INDEX CONCURRENTLY IF EXISTS {name}") },
+        mode: Mode::Alone {
+            verify,
+            leftover,
+            clean_up: format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"),
+            moot: "SELECT false".to_owned(),
+        },
         sql: vec![format!("CREATE {unique}INDEX CONCURRENTLY {} ON {table} {tail}", name.name)],
         undo: vec![format!("DROP INDEX CONCURRENTLY IF EXISTS {name}")],
         undo_when: None,

@@ -71,7 +71,8 @@ fn one(
         ObjectKind::Table => table(draft, span, &object)?,
         ObjectKind::Index => {
             index(draft, &object, span)?;
-            draft.note(&statement.span, what, "contract: dropped concurrently");
+            let how = if object.partitioned { "contract: dropped" } else { "contract: dropped concurrently" };
+            draft.note(&statement.span, what, how);
             return Ok(());
         }
         _ => draft.hide_object(&object, kind, span, Vec::new())?,
@@ -158,7 +159,12 @@ fn index(draft: &mut Draft<'_>, object: &Object, span: &Range<usize>) -> Result<
         Vec::new(),
         lock.into_iter().collect(),
     );
-    let mode = Mode::Alone { verify: gone, leftover: "SELECT false".to_owned(), clean_up: String::new() };
+    let mode = Mode::Alone {
+        verify: gone,
+        leftover: "SELECT false".to_owned(),
+        clean_up: String::new(),
+        moot: "SELECT false".to_owned(),
+    };
     draft.push_drop(Step { mode, ..dropped });
     draft.touch(object.reference(), span)
 }

@@ -15,7 +15,7 @@ use crate::decide::draft::{Draft, Phase, lock_tables, step, validate};
 use crate::decide::plan::{Step, TableLock};
 use crate::model::catalog::{Partitions, Table};
 use crate::model::problem::Problem;
-use crate::model::sql::{Name, Statement};
+use crate::model::sql::{Name, Statement, StatementKind, rename_in_index};
 use crate::words::ident::{Ident, QualifiedName, literal};
 use crate::words::lock_mode::LockMode;
 
@@ -53,6 +53,26 @@ pub(super) fn attach(
     let part = draft.existing(partition)?;
     let whole = partitions(draft, span, table)?;
     refuse_in_flight(draft, span, table)?;
+    refuse_in_flight(draft, span, &part)?;
+    if bound.to_ascii_uppercase().starts_with("FOR VALUES WITH") {
+        return Err(partitioned::refused(
+            span,
+            "a hash partition cannot be proved to hold the right rows",
+            "attach it as written: `-- migrate: phase expand`",
+        ));
+    }
+    let indexed = draft.file.statements.iter().any(|statement| match &statement.kind {
+        StatementKind::CreateIndex(index) => draft.existing(&index.table).is_ok_and(|on| &on == table),
+        _ => false,
+    });
+    if indexed {
+        let title = format!(
+            "the file builds an index of `{}` as well, which the partition would get under the lock",
+            table.plain()
+        );
+        return Err(partitioned::refused(span, title, "split the file"));
+    }
+    draft.repartitioned.insert(table.clone());
     let version = draft.file.version.number().to_string();
     let what = format!("ATTACH PARTITION {}", part.plain());
     let is_new = draft.created.contains(&part);
@@ -74,6 +94,9 @@ pub(super) fn attach(
     let mut steps = Vec::new();
     for proof in &proofs {
         let is_default = default.as_ref() == Some(proof);
+        if is_default {
+            steps.push(look(table, proof, bound));
+        }
         steps.push(prove(table, proof, &check, bound, is_default));
         steps.push(validate(proof, &check));
     }
@@ -87,7 +110,9 @@ pub(super) fn attach(
         format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"),
         format!("ALTER TABLE {table} DETACH PARTITION {part}"),
     ];
-    steps.push(step(format!("attach {} to {}", part.plain(), table.plain()), sql, undo, locks));
+    let attached = step(format!("attach {} to {}", part.plain(), table.plain()), sql, undo, locks);
+    // Somebody may have detached or dropped it by hand.
+    steps.push(Step { undo_when: Some(is_part(&part, table)), ..attached });
     tables.push(table);
     draft.push_together(&tables, steps);
     draft.table(table);
@@ -103,6 +128,24 @@ pub(super) fn detach(
     let part = draft.existing(partition)?;
     let whole = partitions(draft, span, table)?;
     refuse_in_flight(draft, span, table)?;
+    draft.repartitioned.insert(table.clone());
+    draft.detaching.insert(table.clone());
+    let pointing = draft.catalog.tables.iter().find(|other| {
+        other.constraints.iter().any(|constraint| constraint.parent.as_ref() == Some(table))
+            && &other.name != table
+    });
+    if let Some(pointing) = pointing {
+        let title = format!(
+            "foreign keys of `{}` point at `{}`: the server would look for rows that point at the partition under the lock",
+            pointing.name.plain(),
+            table.plain()
+        );
+        return Err(partitioned::refused(
+            span,
+            title,
+            "detach it as written, openly: `-- migrate: phase contract`",
+        ));
+    }
     let leaf = whole.leaves.iter().find(|leaf| leaf.name == part);
     let Some(bound) = leaf.and_then(|leaf| leaf.bound.clone()) else {
         let title =
@@ -160,32 +203,47 @@ fn refuse_in_flight(draft: &Draft<'_>, span: &Range<usize>, table: &QualifiedNam
     Ok(())
 }
 
-/// What the server would build or check while everything is locked must be there.
+/// What the server would build or check while everything is locked must be there, and what it would refuse must not.
 fn check_parts(span: &Range<usize>, part: &Table, whole: &Table) -> Result<(), Problem> {
     let lacks = |what: String| {
         let title = format!(
-            "`{}` has no {what}, and the server would build or check it under the lock",
+            "`{}` has no {what}, and the server would refuse it, or build or check it under the lock",
             part.name.plain()
         );
         Err(partitioned::refused(span, title, "add it in a migration before"))
     };
+    for wanted in &whole.columns {
+        let own = part.column(&wanted.name);
+        if own.is_none_or(|own| own.type_sql != wanted.type_sql || (wanted.not_null && !own.not_null)) {
+            let null = if wanted.not_null { " NOT NULL" } else { "" };
+            return lacks(format!("column {} {}{null}", wanted.name, wanted.type_sql));
+        }
+    }
+    if let Some(more) = part.columns.iter().find(|own| whole.column(&own.name).is_none()) {
+        let title = format!(
+            "`{}` has a column `{}` that `{}` has not",
+            part.name.plain(),
+            more.name.as_str(),
+            whole.name.plain()
+        );
+        return Err(partitioned::refused(span, title, "drop it in a migration before"));
+    }
     for wanted in &whole.constraints {
         let same = part.constraints.iter().any(|own| {
             own.kind == wanted.kind
-                && own.columns == wanted.columns
-                && own.parent == wanted.parent
-                && own.parent_columns == wanted.parent_columns
+                && own.definition == wanted.definition
+                && (own.kind != "c" || own.name == wanted.name)
                 && own.validated
         });
         if !same {
-            return lacks(format!("constraint like {}", wanted.name.as_str()));
+            return lacks(format!("constraint like {}: {}", wanted.name.as_str(), wanted.definition));
         }
     }
+    let tail = |definition: &str| rename_in_index(definition, Ident::clone);
     for wanted in whole.indexes.iter().filter(|index| index.constraint.is_none()) {
-        let same = part
-            .indexes
-            .iter()
-            .any(|own| own.valid && own.unique == wanted.unique && own.columns == wanted.columns);
+        let same = part.indexes.iter().any(|own| {
+            own.valid && own.unique == wanted.unique && tail(&own.definition) == tail(&wanted.definition)
+        });
         if !same {
             return lacks(format!("index like {}", wanted.name.as_str()));
         }
@@ -193,24 +251,55 @@ fn check_parts(span: &Range<usize>, part: &Table, whole: &Table) -> Result<(), P
     Ok(())
 }
 
-/// A check that says of the rows of a table what the bound says, or the opposite for the default partition. The server itself
-/// puts it into words, on an empty copy.
+/// A condition: one table is a partition of the other.
+fn is_part(part: &QualifiedName, whole: &QualifiedName) -> String {
+    format!(
+        "EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = to_regclass({}) AND i.inhparent = to_regclass({}))",
+        literal(&part.to_string()),
+        literal(&whole.to_string())
+    )
+}
+
+/// A check that says of the rows of a table what the bound says, or the opposite for the default partition.
 fn prove(whole: &QualifiedName, on: &QualifiedName, check: &Ident, bound: &str, is_default: bool) -> Step {
     let not = if is_default { "NOT " } else { "" };
-    let sql = format!(
-        "DO $pontoon$\nDECLARE\n  rule text;\nBEGIN\n  EXECUTE format('CREATE TEMP TABLE pontoon_whole (LIKE %s) PARTITION BY %s', {whole}, pg_get_partkeydef({whole}::regclass));\n  \
-         EXECUTE 'CREATE TEMP TABLE pontoon_part PARTITION OF pontoon_whole ' || {bound};\n  \
-         rule := pg_get_partition_constraintdef('pg_temp.pontoon_part'::regclass);\n  \
-         IF rule ~ 'satisfies_hash_partition' THEN\n    RAISE EXCEPTION 'hash partitions cannot be attached online';\n  END IF;\n  \
-         DROP TABLE pg_temp.pontoon_whole;\n  \
-         EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK ({not}(%s)) NOT VALID', {on}, {check}, coalesce(rule, 'true'));\nEND\n$pontoon$",
-        whole = literal(&whole.to_string()),
-        bound = literal(bound),
-        on = literal(&on.to_string()),
-        check = literal(check.as_str()),
+    let act = format!(
+        "EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK ({not}(%s)) NOT VALID', {}, {}, coalesce(rule, 'true'));",
+        literal(&on.to_string()),
+        literal(check.as_str())
     );
     let (lock, mut locks) = lock_tables(&[on], LockMode::AccessExclusive);
     locks.push(TableLock { table: whole.clone(), mode: LockMode::AccessShare });
     let undo = vec![lock.clone(), format!("ALTER TABLE {on} DROP CONSTRAINT IF EXISTS {check}")];
-    step(format!("prepare {} for its place in {}", on.plain(), whole.plain()), vec![lock, sql], undo, locks)
+    let sql = vec![lock, with_rule(whole, bound, "", &act)];
+    let title = format!("prepare {} for its place in {}", on.plain(), whole.plain());
+    let there = format!("to_regclass({}) IS NOT NULL", literal(&on.to_string()));
+    Step { undo_when: Some(there), ..step(title, sql, undo, locks) }
+}
+
+/// Looks whether the default partition holds rows that belong into the new one, before a check would reject them.
+fn look(whole: &QualifiedName, default: &QualifiedName, bound: &str) -> Step {
+    let act = format!(
+        "EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %s)', {}, coalesce(rule, 'true')) INTO found_some;\n  \
+         IF found_some THEN\n    RAISE EXCEPTION 'rows of % belong into the new partition', {} USING HINT = 'move them out of the default partition first';\n  END IF;",
+        literal(&default.to_string()),
+        literal(&default.plain())
+    );
+    let title = format!("see that no row of {} belongs into the new partition", default.plain());
+    let share = |table: &QualifiedName| TableLock { table: table.clone(), mode: LockMode::AccessShare };
+    let sql = vec![with_rule(whole, bound, "  found_some boolean;\n", &act)];
+    Step { scans: true, ..step(title, sql, Vec::new(), vec![share(default), share(whole)]) }
+}
+
+/// A block that acts on the rule which a bound means. The server itself puts it into words, on an empty copy.
+fn with_rule(whole: &QualifiedName, bound: &str, declare: &str, act: &str) -> String {
+    format!(
+        "DO $pontoon$\nDECLARE\n  rule text;\n{declare}BEGIN\n  \
+         EXECUTE format('CREATE TEMP TABLE pontoon_whole (LIKE %s) PARTITION BY %s', {whole}, pg_get_partkeydef({whole}::regclass));\n  \
+         EXECUTE 'CREATE TEMP TABLE pontoon_part PARTITION OF pontoon_whole ' || {bound};\n  \
+         rule := pg_get_partition_constraintdef('pg_temp.pontoon_part'::regclass);\n  \
+         DROP TABLE pg_temp.pontoon_whole;\n  {act}\nEND\n$pontoon$",
+        whole = literal(&whole.to_string()),
+        bound = literal(bound),
+    )
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::decide::change::create_index::concurrent;
 use crate::decide::change::names::{Space, choose};
 use crate::decide::draft::{Draft, step};
-use crate::decide::plan::{Job, Step, TableLock};
+use crate::decide::plan::{Job, Mode, Step, TableLock};
 use crate::model::catalog::Partitions;
 use crate::model::problem::Problem;
 use crate::model::sql::{Action, ConstraintKind, IndexTail, NewConstraint};
@@ -28,6 +28,7 @@ pub(super) fn check(
     let Some(partitions) = draft.catalog.table(table).and_then(|known| known.partitions.as_ref()) else {
         return Ok(());
     };
+    draft.refuse_while_detaching(span, table)?;
     match action {
         Action::RenameColumn { from: column, .. }
         | Action::DropColumn { column, .. }
@@ -166,6 +167,18 @@ pub(super) fn build_index(
 ) -> Result<Vec<Step>, Problem> {
     let partitions = draft.catalog.table(table).and_then(|known| known.partitions.clone());
     let Some(partitions) = partitions else { return Ok(vec![concurrent(table, name, unique, &tail.text)]) };
+    if let Some(column) = tail.columns.iter().find(|column| partitions.own.contains(column)) {
+        let title = format!(
+            "a partition of `{}` has an index, a constraint or a default of its own on `{}`",
+            table.plain(),
+            column.as_str()
+        );
+        return Err(refused(
+            span,
+            title,
+            "drop it before: an equal one would be taken over, and be lost with an abort",
+        ));
+    }
     let Some(columns) =
         tail.names.iter().map(|name| name.as_ref().map(Ident::as_str)).collect::<Option<Vec<_>>>()
     else {
@@ -197,25 +210,32 @@ pub(super) fn partitioned_index(
     tail: &str,
 ) -> Vec<Step> {
     let leaves = || partitions.leaves.iter().zip(names);
-    let mut steps: Vec<Step> =
-        leaves().map(|(leaf, index)| concurrent(&leaf.name, index, unique, tail)).collect();
+    let mut steps: Vec<Step> = leaves()
+        .map(|(leaf, index)| if_there(&leaf.name, concurrent(&leaf.name, index, unique, tail)))
+        .collect();
     let known: Vec<String> = partitions
         .leaves
         .iter()
-        .map(|leaf| format!("{}::regclass", literal(&leaf.name.to_string())))
+        .map(|leaf| format!("to_regclass({})", literal(&leaf.name.to_string())))
         .collect();
-    let known = if known.is_empty() { "NULL".to_owned() } else { known.join(", ") };
+    let first = names.first().map_or_else(|| "NULL".to_owned(), |name| literal(&name.to_string()));
     let word = if unique { "UNIQUE " } else { "" };
+    // A late partition is read under the lock if it is small, or has such an index.
+    let guard = format!(
+        "DO $pontoon$\nDECLARE\n  late regclass;\nBEGIN\n  SELECT p.relid INTO late FROM pg_partition_tree({whole}::regclass) AS p\n  \
+         WHERE p.isleaf AND NOT coalesce(p.relid = ANY (ARRAY[{known}]::oid[]), false) AND pg_relation_size(p.relid) > {SMALL}\n    \
+         AND NOT EXISTS (\n      SELECT FROM pg_index AS i JOIN pg_index AS ours ON ours.indexrelid = to_regclass({first})\n      \
+         WHERE i.indrelid = p.relid AND i.indisvalid\n        \
+         AND regexp_replace(pg_get_indexdef(i.indexrelid), '^.*? USING ', '') = regexp_replace(pg_get_indexdef(ours.indexrelid), '^.*? USING ', ''))\n  \
+         LIMIT 1;\n  IF FOUND THEN\n    RAISE EXCEPTION 'partition % came after the plan was made and has no such index', late\n    \
+         USING HINT = format('CREATE {word}INDEX CONCURRENTLY ON %s {hint}, then run the same command again', late);\n  END IF;\nEND\n$pontoon$",
+        whole = literal(&table.to_string()),
+        known = known.join(", "),
+        hint = tail.replace('\'', "''").replace('%', "%%")
+    );
     let sql = vec![
         format!("LOCK TABLE {table} IN SHARE MODE"),
-        format!(
-            "DO $pontoon$\nDECLARE\n  late regclass;\nBEGIN\n  SELECT p.relid INTO late FROM pg_partition_tree({}::regclass) AS p\n  \
-             WHERE p.isleaf AND p.relid NOT IN ({known}) AND pg_relation_size(p.relid) > {SMALL} LIMIT 1;\n  IF FOUND THEN\n    \
-             RAISE EXCEPTION 'partition % came after the plan was made and has no such index', late\n    \
-             USING HINT = format('CREATE {word}INDEX CONCURRENTLY ON %s {}, then run the same command again', late);\n  END IF;\nEND\n$pontoon$",
-            literal(&table.to_string()),
-            tail.replace('\'', "''").replace('%', "%%")
-        ),
+        guard,
         format!("CREATE {word}INDEX {} ON {table} {tail}", name.name),
     ];
     let lock = TableLock { table: table.clone(), mode: LockMode::Share };
@@ -224,6 +244,18 @@ pub(super) fn partitioned_index(
         vec![format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"), format!("DROP INDEX IF EXISTS {name}")];
     steps.push(step(title, sql, undo, vec![lock]));
     steps
+}
+
+/// A partition that was dropped meanwhile needs no index.
+fn if_there(leaf: &QualifiedName, step: Step) -> Step {
+    let gone = format!("to_regclass({}) IS NULL", literal(&leaf.to_string()));
+    let mode = match step.mode {
+        Mode::Alone { verify, leftover, clean_up, .. } => {
+            Mode::Alone { verify, leftover, clean_up, moot: format!("SELECT {gone}") }
+        }
+        other => other,
+    };
+    Step { mode, ..step }
 }
 
 /// A statement that stops a step where a partition came in the last moment: nobody has looked at its rows.

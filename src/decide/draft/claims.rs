@@ -141,6 +141,24 @@ impl Draft<'_> {
             .map(|claim| &claim.column)
     }
 
+    /// Refuses a change of a table that an earlier migration is to take a partition from: it would have the columns of before.
+    pub(crate) fn refuse_while_detaching(
+        &self,
+        span: &Range<usize>,
+        table: &QualifiedName,
+    ) -> Result<(), Problem> {
+        let leaves = |moving: &&Moving| &moving.table == table && moving.column.as_str().is_empty();
+        let Some(other) = self.moving.iter().find(leaves) else { return Ok(()) };
+        let title = format!("migration {} is to detach a partition of `{}`", other.version, table.plain());
+        Err(Problem::new(
+            "in-flight",
+            span.clone(),
+            title,
+            "the partition would stay behind as it is half way",
+        )
+        .help(format!("contract it first: `migrate contract {}`", other.version)))
+    }
+
     /// Whether an earlier migration is still moving anything of the table.
     pub(crate) fn is_in_flight(&self, table: &QualifiedName) -> bool {
         self.moving.iter().any(|moving| &moving.table == table)

@@ -10,12 +10,16 @@ use crate::decide::change;
 use crate::decide::plan::{FORMAT, Job, Plan, Step};
 use crate::model::catalog::Catalog;
 use crate::model::problem::Problem;
-use crate::words::ident::QualifiedName;
+use crate::words::ident::{Ident, QualifiedName};
 
 impl Draft<'_> {
     /// Puts everything in order.
     pub(super) fn finish(mut self, before: &Catalog) -> Result<(Plan, Catalog, Vec<Moving>), Problem> {
         self.check_retyped()?;
+        for work in self.tables.iter().filter(|work| work.moves_columns()) {
+            let span = self.file.statements.get(work.position).map(|statement| statement.span.clone());
+            self.refuse_with_partitions(&span.unwrap_or_default(), &work.name)?;
+        }
         self.check_late()?;
         let version = self.file.version;
         let (mut seal, mut jobs, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
@@ -126,7 +130,14 @@ impl Draft<'_> {
         drop.extend(std::mem::take(&mut self.as_written_contract));
         self.expand.sort_by_key(|placed| placed.at);
         let expand = self.expand.into_iter().map(|placed| placed.step).collect();
-        let mut adds: Vec<String> = self.created.iter().map(QualifiedName::plain).collect();
+        moving.extend(self.detaching.iter().map(|table| Moving {
+            version,
+            table: table.clone(),
+            column: Ident::new(""),
+            role: Role::Read,
+        }));
+        let mut adds: Vec<String> =
+            self.created.iter().chain(&self.repartitioned).map(QualifiedName::plain).collect();
         let made_objects = self.catalog.objects.difference(&before.objects);
         adds.extend(
             made_objects.filter_map(|object| object.split_once(':')).map(|(_, name)| name.to_owned()),
@@ -142,7 +153,12 @@ impl Draft<'_> {
             moving.iter().map(|moving| (moving.table.plain(), moving.column.clone())).collect();
         let mut seen = BTreeSet::new();
         touches.retain(|touched| seen.insert(touched.clone()));
-        let names: Vec<QualifiedName> = tables.iter().map(|table| table.name.clone()).collect();
+        // One that the file makes counts where old code's rows go there.
+        let made_for =
+            moving.iter().map(|moving| &moving.table).filter(|table| self.created.contains(*table));
+        let made_for: BTreeSet<QualifiedName> = made_for.cloned().collect();
+        let names: Vec<QualifiedName> =
+            tables.iter().map(|table| table.name.clone()).chain(made_for).collect();
         let plan = Plan {
             format: FORMAT,
             version,

@@ -119,6 +119,10 @@ pub(crate) struct Draft<'a> {
     claims: Vec<Claim>,
     /// Data changes that run once for each row.
     pub(crate) data_jobs: Vec<Job>,
+    /// Tables that get or lose a partition.
+    pub(crate) repartitioned: BTreeSet<QualifiedName>,
+    /// Those that lose one in contract.
+    pub(crate) detaching: BTreeSet<QualifiedName>,
     /// Data that moves between tables.
     pub(crate) crossings: Vec<Crossing>,
     planned_jobs: Vec<data_order::Planned>,
@@ -171,6 +175,8 @@ pub(crate) fn compile(
         losses: Vec::new(),
         claims: Vec::new(),
         data_jobs: Vec::new(),
+        repartitioned: BTreeSet::new(),
+        detaching: BTreeSet::new(),
         crossings: Vec::new(),
         planned_jobs: Vec::new(),
         mentions: BTreeSet::new(),
@@ -308,6 +314,26 @@ impl Draft<'_> {
     /// Whether the file changes the columns of a table that a condition picks.
     pub(crate) fn file_changes(&self, which: impl Fn(&QualifiedName) -> bool) -> bool {
         self.tables.iter().any(|work| which(&work.name))
+    }
+
+    /// Refuses a change of a table that gets or loses a partition by the same file: which of both comes first decides on what
+    /// the partition looks like.
+    pub(crate) fn refuse_with_partitions(
+        &self,
+        span: &Range<usize>,
+        table: &QualifiedName,
+    ) -> Result<(), Problem> {
+        if !self.repartitioned.contains(table) {
+            return Ok(());
+        }
+        let title = format!("the file attaches or detaches a partition of `{}` as well", table.plain());
+        Err(Problem::new(
+            "partitioned",
+            span.clone(),
+            title,
+            "this would not be the same before and after it",
+        )
+        .help("split the file"))
     }
 
     /// The statements below the one that is being planned.

@@ -40,22 +40,19 @@ impl Statement {
         }
     }
 
-    /// The table of which the planner must know how indexes and constraints are defined.
-    pub(crate) fn needs_definitions_of(&self) -> Option<&Ident> {
-        match &self.kind {
-            StatementKind::AlterTable { table, actions, .. } => {
-                let needs = actions.iter().any(|(_, action)| {
-                    matches!(
-                        action,
-                        Action::RenameColumn { .. }
-                            | Action::AlterType { .. }
-                            | Action::DropConstraint { .. }
-                    )
-                });
-                needs.then_some(&table.name)
+    /// The tables of which the planner must know how indexes and constraints are defined.
+    pub(crate) fn needs_definitions_of(&self) -> Vec<&Ident> {
+        let StatementKind::AlterTable { table, actions, .. } = &self.kind else { return Vec::new() };
+        let named = actions.iter().flat_map(|(_, action)| match action {
+            Action::RenameColumn { .. } | Action::AlterType { .. } | Action::DropConstraint { .. } => {
+                vec![&table.name]
             }
-            _ => None,
-        }
+            Action::AttachPartition { partition, .. } | Action::DetachPartition { partition } => {
+                vec![&table.name, &partition.name]
+            }
+            _ => Vec::new(),
+        });
+        named.collect()
     }
 }
 

@@ -158,10 +158,10 @@ SELECT
                               AND k.contype <> 'n' AND k.coninhcount = 0 AND k.conparentid = 0
                             UNION ALL
                             SELECT a.attname FROM pg_attrdef AS ad JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (ad.adrelid, ad.adnum)
-                            WHERE ad.adrelid IN (SELECT p.relid FROM pg_partition_tree(c.oid) AS p WHERE p.relid <> c.oid)
+                            WHERE a.attgenerated = '' AND ad.adrelid IN (SELECT p.relid FROM pg_partition_tree(c.oid) AS p WHERE p.relid <> c.oid)
                               AND pg_get_expr(ad.adbin, 0) IS DISTINCT FROM (
                                   SELECT pg_get_expr(pd.adbin, 0) FROM pg_attrdef AS pd JOIN pg_attribute AS pa ON (pa.attrelid, pa.attnum) = (pd.adrelid, pd.adnum)
-                                  WHERE pd.adrelid = c.oid AND pa.attname = a.attname)) AS o), '[]'),
+                                  WHERE pd.adrelid = c.oid AND pa.attname = a.attname AND pa.attgenerated = '')) AS o), '[]'),
                     'leaves', coalesce((
                         SELECT jsonb_agg(jsonb_build_object(
                             'name', jsonb_build_object('schema', ln.nspname, 'name', l.relname),

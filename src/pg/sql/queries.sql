@@ -183,10 +183,11 @@ SELECT j.filenode = pg_relation_filenode(j.relid) AS value FROM pontoon.job AS j
 SELECT (pg_relation_size(to_regclass($1)) + current_setting('block_size')::bigint - 1) / current_setting('block_size')::bigint AS value
 
 -- name: job_parts
--- Purpose: the partitions that hold the rows of a table; none if it is not partitioned. $1 table, quoted.
+-- Purpose: the tables that hold the rows of a table: its partitions, or itself. $1 table, quoted.
 SELECT n.nspname AS schema, c.relname AS name
-FROM pg_partition_tree(to_regclass($1)) AS p JOIN pg_class AS c ON c.oid = p.relid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE p.isleaf AND p.relid <> to_regclass($1) ORDER BY n.nspname, c.relname
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind <> 'p' AND (c.oid = to_regclass($1) OR c.oid IN (SELECT p.relid FROM pg_partition_tree(to_regclass($1)) AS p WHERE p.isleaf))
+ORDER BY n.nspname, c.relname
 
 -- name: job_admit
 -- Purpose: a partition that came later, and in which there is nothing to do. $1 version, $2 job, $3 table, quoted.
