@@ -11,6 +11,7 @@ use std::ops::Range;
 use crate::decide::change::constraint::{learn, name, phase, require};
 use crate::decide::change::create_index::concurrent;
 use crate::decide::change::names::Space;
+use crate::decide::change::partitioned::{self, NewKey};
 use crate::decide::change::set_not_null::{check_name, prove};
 use crate::decide::draft::{Draft, Phase, table_step};
 use crate::model::problem::Problem;
@@ -72,7 +73,22 @@ pub(crate) fn plan(
         tail.push_str(" NULLS NOT DISTINCT");
     }
     let index = QualifiedName::new(table.schema.clone(), name.clone());
-    draft.push(phase, concurrent(table, &index, true, &tail));
+    let distinct = if nulls_not_distinct { " NULLS NOT DISTINCT" } else { "" };
+    let new = NewKey {
+        columns: &constraint.columns,
+        included,
+        word: format!("{word}{distinct}"),
+        tail: &tail,
+        timing,
+        label,
+    };
+    let (mut steps, attach) = partitioned::key(draft, span, table, &name, &new)?;
+    if attach.is_empty() {
+        steps.push(concurrent(table, &index, true, &tail));
+    }
+    for step in steps {
+        draft.push(phase, step);
+    }
     let mut sql = Vec::new();
     let mut undo = vec![format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}")];
     for column in &proved {
@@ -83,7 +99,10 @@ pub(crate) fn plan(
             known.not_null = true;
         }
     }
-    sql.push(format!("ALTER TABLE {table} ADD CONSTRAINT {name} {word} USING INDEX {name}{timing}"));
+    if attach.is_empty() {
+        sql.push(format!("ALTER TABLE {table} ADD CONSTRAINT {name} {word} USING INDEX {name}{timing}"));
+    }
+    sql.extend(attach);
     let title = format!("make the index {} a constraint of {}", name.as_str(), table.plain());
     draft.push(phase, table_step(table, title, sql, undo));
     learn(draft, table, &name, if primary { "p" } else { "u" }, constraint);

@@ -8,7 +8,7 @@ use crate::decide::draft::{Draft, step};
 use crate::decide::plan::{Job, Mode, Step, TableLock};
 use crate::model::catalog::Partitions;
 use crate::model::problem::Problem;
-use crate::model::sql::{Action, ConstraintKind, IndexTail, NewConstraint};
+use crate::model::sql::{Action, ConstraintKind, IndexTail, KeyIndex, NewConstraint};
 use crate::words::ident::{Ident, QualifiedName, literal};
 use crate::words::lock_mode::LockMode;
 
@@ -43,11 +43,10 @@ pub(super) fn check(
                 "create a table that is partitioned by the new column, and move the rows there",
             ))
         }
-        Action::AddConstraint(constraint) => check_constraint(draft, span, table, constraint),
-        Action::AddColumn { column, .. } => column
-            .constraints
-            .iter()
-            .try_for_each(|constraint| check_constraint(draft, span, table, constraint)),
+        Action::AddConstraint(constraint) => check_constraint(draft, span, constraint),
+        Action::AddColumn { column, .. } => {
+            column.constraints.iter().try_for_each(|constraint| check_constraint(draft, span, constraint))
+        }
         Action::DropConstraint { name, .. } => {
             let known = draft.catalog.table(table).and_then(|known| known.constraint(name));
             let foreign = known.is_some_and(|known| known.kind == "f");
@@ -71,14 +70,13 @@ pub(super) fn check(
 fn check_constraint(
     draft: &Draft<'_>,
     span: &Range<usize>,
-    table: &QualifiedName,
     constraint: &NewConstraint,
 ) -> Result<(), Problem> {
     match &constraint.kind {
-        ConstraintKind::Key { .. } => Err(refused(
+        ConstraintKind::Key { index: KeyIndex::Existing(_), .. } => Err(refused(
             span,
-            format!("a UNIQUE or PRIMARY KEY of the partitioned table `{}` is not done yet", table.plain()),
-            "create a unique index instead; or, where the table may be locked for as long as it takes, `-- migrate: phase expand`",
+            "a partitioned table takes no USING INDEX",
+            "write the columns: the partitions' indexes are built one by one",
         )),
         ConstraintKind::ForeignKey { .. } if draft.catalog.server_version < FOREIGN_KEYS_SINCE => {
             Err(refused(
@@ -213,26 +211,8 @@ pub(super) fn partitioned_index(
     let mut steps: Vec<Step> = leaves()
         .map(|(leaf, index)| if_there(&leaf.name, concurrent(&leaf.name, index, unique, tail)))
         .collect();
-    let known: Vec<String> = partitions
-        .leaves
-        .iter()
-        .map(|leaf| format!("to_regclass({})", literal(&leaf.name.to_string())))
-        .collect();
-    let first = names.first().map_or_else(|| "NULL".to_owned(), |name| literal(&name.to_string()));
     let word = if unique { "UNIQUE " } else { "" };
-    // A late partition is read under the lock if it is small, or has such an index.
-    let guard = format!(
-        "DO $pontoon$\nDECLARE\n  late regclass;\nBEGIN\n  SELECT p.relid INTO late FROM pg_partition_tree({whole}::regclass) AS p\n  \
-         WHERE p.isleaf AND NOT coalesce(p.relid = ANY (ARRAY[{known}]::oid[]), false) AND pg_relation_size(p.relid) > {SMALL}\n    \
-         AND NOT EXISTS (\n      SELECT FROM pg_index AS i JOIN pg_index AS ours ON ours.indexrelid = to_regclass({first})\n      \
-         WHERE i.indrelid = p.relid AND i.indisvalid\n        \
-         AND regexp_replace(pg_get_indexdef(i.indexrelid), '^.*? USING ', '') = regexp_replace(pg_get_indexdef(ours.indexrelid), '^.*? USING ', ''))\n  \
-         LIMIT 1;\n  IF FOUND THEN\n    RAISE EXCEPTION 'partition % came after the plan was made and has no such index', late\n    \
-         USING HINT = format('CREATE {word}INDEX CONCURRENTLY ON %s {hint}, then run the same command again', late);\n  END IF;\nEND\n$pontoon$",
-        whole = literal(&table.to_string()),
-        known = known.join(", "),
-        hint = tail.replace('\'', "''").replace('%', "%%")
-    );
+    let guard = late(table, partitions, names, &format!("CREATE {word}INDEX CONCURRENTLY ON %s {tail}"));
     let sql = vec![
         format!("LOCK TABLE {table} IN SHARE MODE"),
         guard,
@@ -244,6 +224,114 @@ pub(super) fn partitioned_index(
         vec![format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"), format!("DROP INDEX IF EXISTS {name}")];
     steps.push(step(title, sql, undo, vec![lock]));
     steps
+}
+
+/// A statement that stops a step which would read a late partition under its lock: one that is neither small nor has an index
+/// like those that were built. `remedy` makes it, with `%s` for the partition.
+fn late(table: &QualifiedName, partitions: &Partitions, names: &[QualifiedName], remedy: &str) -> String {
+    let known: Vec<String> = partitions
+        .leaves
+        .iter()
+        .map(|leaf| format!("to_regclass({})", literal(&leaf.name.to_string())))
+        .collect();
+    format!(
+        "DO $pontoon$\nDECLARE\n  late regclass;\nBEGIN\n  SELECT p.relid INTO late FROM pg_partition_tree({whole}::regclass) AS p\n  \
+         WHERE p.isleaf AND NOT coalesce(p.relid = ANY (ARRAY[{known}]::oid[]), false) AND pg_relation_size(p.relid) > {SMALL}\n    \
+         AND NOT EXISTS (\n      SELECT FROM pg_index AS i JOIN pg_index AS ours ON ours.indexrelid = to_regclass({first})\n      \
+         WHERE i.indrelid = p.relid AND i.indisvalid\n        \
+         AND regexp_replace(pg_get_indexdef(i.indexrelid), '^.*? USING ', '') = regexp_replace(pg_get_indexdef(ours.indexrelid), '^.*? USING ', ''))\n  \
+         LIMIT 1;\n  IF FOUND THEN\n    RAISE EXCEPTION 'partition % came after the plan was made and has no such index', late\n    \
+         USING HINT = format('{hint}, then run the same command again', late);\n  END IF;\nEND\n$pontoon$",
+        whole = literal(&table.to_string()),
+        known = known.join(", "),
+        first = names.first().map_or_else(|| "NULL".to_owned(), |name| literal(&name.to_string())),
+        hint = remedy.replace('\'', "''").replace('%', "%%").replace("%%s", "%s")
+    )
+}
+
+/// A key that a partitioned table gets.
+pub(super) struct NewKey<'a> {
+    pub(super) columns: &'a [Ident],
+    pub(super) included: &'a [Ident],
+    /// `UNIQUE` or `PRIMARY KEY`, and what comes before the columns.
+    pub(super) word: String,
+    /// What its index is made of.
+    pub(super) tail: &'a str,
+    /// `DEFERRABLE` and its like, with a blank before it.
+    pub(super) timing: &'a str,
+    /// The end of the names that the server gives: `key` or `pkey`.
+    pub(super) label: &'a str,
+}
+
+/// The steps that build a unique index on each partition, and the statements that make each a constraint and then the whole's,
+/// which takes them over without reading a row.
+pub(super) fn key(
+    draft: &mut Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    name: &Ident,
+    key: &NewKey<'_>,
+) -> Result<(Vec<Step>, Vec<String>), Problem> {
+    let partitions = draft.catalog.table(table).and_then(|known| known.partitions.clone());
+    let Some(partitions) = partitions else { return Ok((Vec::new(), Vec::new())) };
+    draft.refuse_with_partitions(span, table)?;
+    if let Some(missing) = partitions.key.iter().find(|column| !key.columns.contains(column)) {
+        let title = format!(
+            "a key of `{}` must hold `{}`, by which it is partitioned",
+            table.plain(),
+            missing.as_str()
+        );
+        return Err(refused(span, title, "add the column to the key"));
+    }
+    if let Some(column) = key.columns.iter().find(|column| partitions.own.contains(column)) {
+        let title = format!(
+            "a partition of `{}` has an index or a constraint of its own on `{}`",
+            table.plain(),
+            column.as_str()
+        );
+        return Err(refused(
+            span,
+            title,
+            "drop it before: an equal one would be taken over, and be lost with an abort",
+        ));
+    }
+    let primary = key.label == "pkey";
+    let named: Vec<&str> =
+        key.columns.iter().chain(key.included).filter(|_| !primary).map(Ident::as_str).collect();
+    let names: Vec<QualifiedName> = partitions
+        .leaves
+        .iter()
+        .map(|leaf| {
+            let name = choose(draft, &leaf.name, &named.join("_"), key.label, Space::Both);
+            QualifiedName::new(leaf.name.schema.clone(), name)
+        })
+        .collect();
+    let leaves = || partitions.leaves.iter().zip(&names);
+    let steps =
+        leaves().map(|(leaf, index)| if_there(&leaf.name, concurrent(&leaf.name, index, true, key.tail)));
+    let (word, timing) = (&key.word, key.timing);
+    let plain = word.split_once(" NULLS").map_or(word.as_str(), |(plain, _)| plain);
+    let mut sql = vec![late(
+        table,
+        &partitions,
+        &names,
+        &format!("CREATE UNIQUE INDEX CONCURRENTLY ON %s {}", key.tail),
+    )];
+    sql.extend(leaves().map(|(leaf, index)| {
+        let index = &index.name;
+        format!(
+            "ALTER TABLE IF EXISTS {} ADD CONSTRAINT {index} {plain} USING INDEX {index}{timing}",
+            leaf.name
+        )
+    }));
+    let list = |columns: &[Ident]| columns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let included =
+        if key.included.is_empty() { String::new() } else { format!(" INCLUDE ({})", list(key.included)) };
+    sql.push(format!(
+        "ALTER TABLE {table} ADD CONSTRAINT {name} {word} ({}){included}{timing}",
+        list(key.columns)
+    ));
+    Ok((steps.collect(), sql))
 }
 
 /// A partition that was dropped meanwhile needs no index.

@@ -300,10 +300,7 @@ impl Table {
                 }
                 10 => {
                     self.columns[at].indexed = true;
-                    match self.partitioned {
-                        true => format!("CREATE UNIQUE INDEX ON t ({name}, id);"),
-                        false => format!("ALTER TABLE t ADD UNIQUE ({name}, id);"),
-                    }
+                    format!("ALTER TABLE t ADD UNIQUE ({name}, id);")
                 }
                 _ => continue,
             };

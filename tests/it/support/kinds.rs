@@ -788,7 +788,7 @@ pub(crate) const KINDS: &[Kind] = &[
         migration: "ALTER TABLE users RENAME COLUMN name TO full_name;
             ALTER TABLE users ALTER COLUMN touched TYPE bigint;
             ALTER TABLE users ADD CONSTRAINT nicks CHECK (nick <> '');
-            DROP INDEX users_name_idx; CREATE INDEX touches ON users (id, nick);",
+            DROP INDEX users_name_idx; CREATE INDEX touches ON users (id, nick); ALTER TABLE users ADD UNIQUE (nick, id);",
         plain: None,
         old: NAME,
         new: Code {
