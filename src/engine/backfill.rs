@@ -142,18 +142,6 @@ impl Engine {
         Ok(true)
     }
 
-    /// Whether a table of the plan has got a partition at whose rows nobody has looked.
-    pub(crate) async fn has_new_parts(&self, session: &mut Session, plan: &Plan) -> Outcome<bool> {
-        for job in plan.jobs.iter().filter(|job| job.is_by_partition()) {
-            for part in self.ledger.parts(session, job).await? {
-                if !self.ledger.job_exists(session, plan.version, &part.id).await? {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
-    }
-
     async fn state_of(&self, session: &mut Session, version: Version) -> Outcome<State> {
         Ok(self.entry(session, version).await?.state)
     }

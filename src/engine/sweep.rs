@@ -8,6 +8,7 @@ use crate::engine::step_runner::Running;
 use crate::engine::{Engine, Happening, RUNNER_WAIT, Runner};
 use crate::pg::error::PgError;
 use crate::pg::lease::hold;
+use crate::pg::session::Session;
 use crate::words::fault;
 use crate::words::ident::QualifiedName;
 use crate::words::version::Version;
@@ -45,6 +46,18 @@ impl Engine {
         let result = runner.verify_due(versions).await;
         runner.release().await;
         result
+    }
+
+    /// Whether a table of the plan has got a partition at whose rows nobody has looked.
+    pub(crate) async fn has_new_parts(&self, session: &mut Session, plan: &Plan) -> Outcome<bool> {
+        for job in plan.jobs.iter().filter(|job| job.is_by_partition()) {
+            for part in self.ledger.parts(session, job).await? {
+                if !self.ledger.job_exists(session, plan.version, &part.id).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -4,5 +4,6 @@
 pub(crate) mod catalog;
 pub(crate) mod directive;
 pub(crate) mod migration;
+pub(crate) mod object;
 pub(crate) mod problem;
 pub(crate) mod sql;

@@ -27,6 +27,7 @@ pub(crate) mod hand_over;
 pub(crate) mod insert_values;
 pub(crate) mod mapping;
 pub(crate) mod move_columns;
+pub(crate) mod move_limits;
 pub(crate) mod move_source;
 pub(crate) mod names;
 pub(crate) mod partition;

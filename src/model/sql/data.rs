@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use squawk_syntax::{SyntaxKind, SyntaxNode};
 
+use super::change::{Apart, Conjunct, DataChange, SetColumn, SetValue, Verb};
 use super::expression::Expression;
 use super::read::{child, has, has_token, ident, name, name_in, span};
-use super::statement::{Apart, Conjunct, DataChange, SetColumn, SetValue, StatementKind, Verb};
+use super::statement::StatementKind;
 use crate::words::ident::Ident;
 
 /// Reads a data change; `None` if it is in a form that is not known.

@@ -5,6 +5,7 @@
 //! name, so that nobody can run it by accident.
 
 mod alter_table;
+mod change;
 mod data;
 mod expression;
 mod object;
@@ -14,12 +15,13 @@ mod statement;
 use squawk_syntax::ast::AstNode;
 use squawk_syntax::{SourceFile, SyntaxElement, SyntaxKind, SyntaxNode};
 
+pub(crate) use change::{Apart, Conjunct, DataChange, SetColumn, SetValue, Verb};
 pub(crate) use expression::Expression;
 pub(crate) use read::rename_in_index;
 pub(crate) use statement::{
-    Action, Apart, ColumnDefault, Conjunct, ConstraintKind, CreateIndex, CreateObject, CreateOnTable,
-    DataChange, DropObjects, IndexTail, KeyIndex, Name, NewColumn, NewConstraint, NewName, ObjectKind,
-    RenameObject, SetColumn, SetValue, Statement, StatementKind, Target, Verb,
+    Action, ColumnDefault, ConstraintKind, CreateIndex, CreateObject, CreateOnTable, DropObjects, IndexTail,
+    KeyIndex, Name, NewColumn, NewConstraint, NewName, ObjectKind, RenameObject, Statement, StatementKind,
+    Target,
 };
 
 use crate::model::directive::{self, FileOptions, Placed, Read};
