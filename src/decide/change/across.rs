@@ -46,7 +46,7 @@ fn one(
         return Err(no_key(&crossing.span, source, "it is not known"));
     };
     let known_target = draft.catalog.table(target).cloned().unwrap_or_else(|| Table::new(target.clone()));
-    let source_goes = draft.with_hidden_table(source, &[], &[]);
+    let source_goes = draft.hides_table(source);
     check_rest_of_file(draft, crossing, others, source_goes)?;
     if source_goes && crossing.copy.is_some() {
         check_replacement(draft, crossing, &known)?;

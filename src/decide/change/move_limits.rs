@@ -10,7 +10,7 @@ use crate::words::ident::{Ident, QualifiedName};
 
 /// Refuses what else the file does to the columns that a move needs, and two moves out of a table that goes.
 pub(super) fn check_rest_of_file(
-    draft: &mut Draft<'_>,
+    draft: &Draft<'_>,
     crossing: &Crossing,
     others: usize,
     source_goes: bool,
@@ -24,7 +24,7 @@ pub(super) fn check_rest_of_file(
         return Err(Problem::new("order", span.clone(), title, "one of them")
             .help("drop the table in a migration after this one"));
     }
-    if draft.with_hidden_table(&crossing.target, &[], &[]) {
+    if draft.hides_table(&crossing.target) {
         let title = format!("`{}` is dropped by the same file", crossing.target.plain());
         return Err(
             Problem::new("order", span.clone(), title, "moved there").help("take both statements out")

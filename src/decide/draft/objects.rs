@@ -221,19 +221,18 @@ impl Draft<'_> {
             .rposition(|going| speaks && !going.made.is_empty() && going.object.is_named_in(statement))
     }
 
-    /// Lets statements run in the transaction that hides a table, and others in that which brings it back. False if no
-    /// table of that name goes.
-    pub(crate) fn with_hidden_table(
-        &mut self,
-        table: &QualifiedName,
-        sql: &[String],
-        undo: &[String],
-    ) -> bool {
+    /// Whether the file drops a table.
+    pub(crate) fn hides_table(&self, table: &QualifiedName) -> bool {
+        self.objects.iter().any(|going| going.kind == ObjectKind::Table && &going.object.name == table)
+    }
+
+    /// Lets statements run in the transaction that hides a table, and others in that which brings it back.
+    pub(crate) fn with_hidden_table(&mut self, table: &QualifiedName, sql: &[String], undo: &[String]) {
         let goes = |going: &&mut Going| going.kind == ObjectKind::Table && &going.object.name == table;
-        let Some(going) = self.objects.iter_mut().find(goes) else { return false };
-        going.hide.extend_from_slice(sql);
-        going.unhide.extend_from_slice(undo);
-        true
+        if let Some(going) = self.objects.iter_mut().find(goes) {
+            going.hide.extend_from_slice(sql);
+            going.unhide.extend_from_slice(undo);
+        }
     }
 
     /// Puts a statement in the place of an object that goes, with what takes it back: all change in one transaction.
