@@ -347,6 +347,14 @@ async fn writes_to_a_table_that_goes_close_the_gate() {
         .database
         .run("SET application_name = 'nightly'; UPDATE bios SET words = 'old' WHERE user_id = 2")
         .await;
+    // Nor does anybody wait for it.
+    let mut holder = project.database.connect().await;
+    super::support::run(&mut holder, "BEGIN; LOCK TABLE pontoon.old_write IN ACCESS EXCLUSIVE MODE").await;
+    project
+        .database
+        .run("SET statement_timeout = '2s'; UPDATE bios SET words = 'older' WHERE user_id = 3")
+        .await;
+    super::support::run(&mut holder, "ROLLBACK").await;
     let mut command = project.command(&["contract"]);
     command.env("MIGRATE_QUIET", "60s");
     super::support::finish(command).await.expect(4).says("nightly");

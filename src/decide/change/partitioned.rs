@@ -154,6 +154,24 @@ pub(super) fn check_unique(
     Err(refused(span, title, "add the column to the index"))
 }
 
+/// Refuses an index on columns on which a partition has something of its own.
+fn check_own<'a>(
+    span: &Range<usize>,
+    table: &QualifiedName,
+    partitions: &Partitions,
+    columns: impl IntoIterator<Item = &'a Ident>,
+) -> Result<(), Problem> {
+    let Some(column) = columns.into_iter().find(|column| partitions.own.contains(*column)) else {
+        return Ok(());
+    };
+    let title = format!(
+        "a partition of `{}` has an index, a constraint or a default of its own on `{}`",
+        table.plain(),
+        column.as_str()
+    );
+    Err(refused(span, title, "drop it before: an equal one would be taken over, and be lost with an abort"))
+}
+
 /// The steps that build an index, of whatever table, while everybody goes on writing.
 pub(super) fn build_index(
     draft: &mut Draft<'_>,
@@ -165,18 +183,7 @@ pub(super) fn build_index(
 ) -> Result<Vec<Step>, Problem> {
     let partitions = draft.catalog.table(table).and_then(|known| known.partitions.clone());
     let Some(partitions) = partitions else { return Ok(vec![concurrent(table, name, unique, &tail.text)]) };
-    if let Some(column) = tail.columns.iter().find(|column| partitions.own.contains(column)) {
-        let title = format!(
-            "a partition of `{}` has an index, a constraint or a default of its own on `{}`",
-            table.plain(),
-            column.as_str()
-        );
-        return Err(refused(
-            span,
-            title,
-            "drop it before: an equal one would be taken over, and be lost with an abort",
-        ));
-    }
+    check_own(span, table, &partitions, &tail.columns)?;
     let Some(columns) =
         tail.names.iter().map(|name| name.as_ref().map(Ident::as_str)).collect::<Option<Vec<_>>>()
     else {
@@ -283,18 +290,7 @@ pub(super) fn key(
         );
         return Err(refused(span, title, "add the column to the key"));
     }
-    if let Some(column) = key.columns.iter().find(|column| partitions.own.contains(column)) {
-        let title = format!(
-            "a partition of `{}` has an index or a constraint of its own on `{}`",
-            table.plain(),
-            column.as_str()
-        );
-        return Err(refused(
-            span,
-            title,
-            "drop it before: an equal one would be taken over, and be lost with an abort",
-        ));
-    }
+    check_own(span, table, &partitions, key.columns)?;
     let primary = key.label == "pkey";
     let named: Vec<&str> =
         key.columns.iter().chain(key.included).filter(|_| !primary).map(Ident::as_str).collect();

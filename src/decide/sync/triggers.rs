@@ -41,8 +41,7 @@ impl Mapping {
             sql.push(self.trigger_function("derive", "", &self.derive_body(shape)));
         }
         if self.has_note() {
-            let options = "SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5ms' ";
-            sql.push(self.trigger_function("note", options, &self.note_body()));
+            sql.push(self.trigger_function("note", EVIDENCE_OPTIONS, &self.note_body()));
         }
         sql
     }
@@ -195,21 +194,11 @@ impl Mapping {
 
     /// Evidence for the gate: who still writes the old shape. It never waits and never fails the statement.
     fn note_body(&self) -> String {
-        format!(
-            "BEGIN\n  BEGIN\n    INSERT INTO {ledger}.old_write (version, mapping, pid, role, application, address, at)\n    \
-             VALUES ({version}, {id}, pg_backend_pid(), session_user, current_setting('application_name'), inet_client_addr(), \
-             clock_timestamp());\n  EXCEPTION WHEN OTHERS THEN\n    NULL;\n  END;\n  \
-             PERFORM set_config({setting}, {now}, false);\n  RETURN NEW;\nEND\n",
-            ledger = self.ledger,
-            version = self.version,
-            id = literal(&self.id),
-            setting = literal(&self.note_setting()),
-            now = note_bucket(),
-        )
+        format!("BEGIN\n{}  RETURN NEW;\nEND\n", evidence(&self.ledger, &self.version, &self.id))
     }
 
     fn note_setting(&self) -> String {
-        format!("pontoon_note.{}", self.id)
+        note_setting(&self.id)
     }
 
     /// `CREATE TRIGGER` statements, each followed by ENABLE ALWAYS so that replicated writes fire it too.
@@ -357,8 +346,30 @@ impl Mapping {
     }
 }
 
+/// A function that leaves evidence runs with our rights and waits for nobody.
+pub(super) const EVIDENCE_OPTIONS: &str =
+    "SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5ms' ";
+
+/// The setting that says when a session last left evidence for a mapping.
+pub(super) fn note_setting(mapping: &str) -> String {
+    format!("pontoon_note.{mapping}")
+}
+
+/// The statements that leave it, in a function with [`EVIDENCE_OPTIONS`].
+pub(super) fn evidence(ledger: &Ident, version: &str, mapping: &str) -> String {
+    format!(
+        "  BEGIN\n    INSERT INTO {ledger}.old_write (version, mapping, pid, role, application, address, at)\n    \
+         VALUES ({version}, {id}, pg_backend_pid(), session_user, current_setting('application_name'), inet_client_addr(), \
+         clock_timestamp());\n  EXCEPTION WHEN OTHERS THEN\n    NULL;\n  END;\n  \
+         PERFORM set_config({setting}, {now}, false);\n",
+        id = literal(mapping),
+        setting = literal(&note_setting(mapping)),
+        now = note_bucket(),
+    )
+}
+
 /// The current stretch of time, as text: a session leaves evidence once in each.
-fn note_bucket() -> String {
+pub(super) fn note_bucket() -> String {
     format!("floor(extract(epoch FROM clock_timestamp()) / {NOTE_SECONDS})::text")
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::super::{SKIP_SETTING, Shape};
 use super::{Across, alike, all_null, row};
+use crate::decide::sync::triggers::{EVIDENCE_OPTIONS, evidence, note_bucket, note_setting};
 use crate::words::ident::{Ident, QualifiedName, literal};
 
 /// The session setting that holds the id of the mapping whose trigger is writing the other table.
@@ -46,12 +47,14 @@ impl Across {
                     body(kind)
                 )
             })
+            .chain(self.note_function())
             .collect()
     }
 
     /// A trigger needs no right to execute its function, so nobody else gets one.
     pub(crate) fn close_trigger_functions(&self) -> Vec<String> {
-        let used: BTreeSet<&str> = self.triggers().into_iter().map(|(kind, ..)| kind).collect();
+        let mut used: BTreeSet<&str> = self.triggers().into_iter().map(|(kind, ..)| kind).collect();
+        used.extend(self.source_goes.then_some("note"));
         used.iter()
             .map(|kind| format!("REVOKE ALL ON FUNCTION {}() FROM PUBLIC", self.function(&[kind])))
             .collect()
@@ -367,17 +370,23 @@ impl Across {
         if !self.source_goes {
             return String::new();
         }
-        let setting = literal(&format!("pontoon_note.{}", self.id));
-        let now = "pg_catalog.floor(extract(epoch FROM pg_catalog.clock_timestamp()) / 10)::text";
         format!(
-            "  IF outer_mark = '' AND coalesce(pg_catalog.current_setting({setting}, true), '') <> {now} THEN\n    BEGIN\n      \
-             INSERT INTO {}.old_write (version, mapping, pid, role, application, address, at)\n      \
-             VALUES ({}, {}, pg_backend_pid(), session_user, current_setting('application_name'), inet_client_addr(), clock_timestamp());\n    \
-             EXCEPTION WHEN OTHERS THEN\n      NULL;\n    END;\n    PERFORM pg_catalog.set_config({setting}, {now}, false);\n  END IF;\n",
-            self.ledger,
-            self.version,
-            literal(&self.id)
+            "  IF outer_mark = '' AND coalesce(pg_catalog.current_setting({}, true), '') <> {} THEN\n    PERFORM {}();\n  END IF;\n",
+            literal(&note_setting(&self.id)),
+            note_bucket(),
+            self.function(&["note"])
         )
+    }
+
+    /// A function of its own, so that it waits for nobody while the others do. None where nothing is noted.
+    fn note_function(&self) -> Option<String> {
+        let body = evidence(&self.ledger, &self.version, &self.id);
+        self.source_goes.then(|| {
+            format!(
+                "CREATE OR REPLACE FUNCTION {}() RETURNS void LANGUAGE plpgsql {EVIDENCE_OPTIONS}AS $pontoon$\nBEGIN\n{body}END\n$pontoon$",
+                self.function(&["note"])
+            )
+        })
     }
 
     fn lost(&self) -> String {
