@@ -11,9 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::statvfs::statvfs;
 use nix::unistd::{Uid, User};
 
 use crate::pg::server_archive;
+
+/// Free bytes of memory that a server may fill.
+const ROOM: u64 = 8 * 1024 * 1024 * 1024;
 
 /// How long the server may take to accept connections.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -87,8 +91,11 @@ impl LocalServer {
             let what = what.to_owned();
             move |source| LocalServerError::Io { what, source }
         };
-        let folder =
-            tempfile::Builder::new().prefix("pontoon-pg-").tempdir().map_err(io("make a folder"))?.keep();
+        let folder = tempfile::Builder::new()
+            .prefix("pontoon-pg-")
+            .tempdir_in(fastest_folder())
+            .map_err(io("make a folder"))?
+            .keep();
         let password: String = std::iter::repeat_with(fastrand::alphanumeric).take(20).collect();
         let password_file = folder.join("password");
         fs::write(&password_file, &password).map_err(io("write the password file"))?;
@@ -202,6 +209,15 @@ impl Drop for LocalServer {
         }
         let _ = self.keeper.wait();
     }
+}
+
+/// Where a throwaway server lives: in memory where there is room for it, else on disk.
+fn fastest_folder() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let free = statvfs(memory)
+        .ok()
+        .and_then(|known| u64::from(known.blocks_available()).checked_mul(known.fragment_size()));
+    if free >= Some(ROOM) { memory.to_owned() } else { std::env::temp_dir() }
 }
 
 /// The folder that holds `postgres` and `initdb`.

@@ -14,7 +14,8 @@ use crate::pg::error::PgError;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings that a role or a database may have changed, brought to known values. The statement timeout is off because
-/// each long statement has a bound of its own; the idle limit ends a session whose process is frozen in a transaction.
+/// each long statement has a bound of its own; the idle limit ends a session whose process is frozen in a transaction; to
+/// compile a query of the catalog takes longer than to run it.
 const SETTINGS: &str = "
 SET search_path = pg_catalog, pg_temp;
 SET statement_timeout = 0;
@@ -33,6 +34,7 @@ SET bytea_output = 'hex';
 SET client_min_messages = warning;
 SET default_tablespace = '';
 SET check_function_bodies = on;
+SET jit = off;
 ";
 
 /// A database to connect to. Its password is never shown.
