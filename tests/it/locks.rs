@@ -92,7 +92,8 @@ async fn watched(project: &Project, arguments: &[&str], undo: bool, kind: &Kind)
             .iter()
             .map(|lock| (lock["table"].as_str().unwrap(), spelled(lock["mode"].as_str().unwrap())));
         // A table that the file itself creates is nobody's yet.
-        let fresh: Vec<&str> = plan["adds"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let made = plan["adds"].as_array().unwrap().iter().filter_map(Value::as_str);
+        let fresh: Vec<&str> = made.filter(|made| plan["before"].get(made).is_none()).collect();
         let held =
             held.filter(|(table, _)| !fresh.contains(table)).map(|(table, mode)| (unsealed(table), mode));
         let held = strongest(held);
