@@ -168,6 +168,18 @@ pub(crate) struct Index {
     pub(crate) replica_identity: bool,
     pub(crate) clustered: bool,
     pub(crate) columns: Vec<Ident>,
+    /// Those of the partitions that belong to it, the lowest level first.
+    pub(crate) parts: Vec<IndexPart>,
+}
+
+/// The part of a partitioned table's index that belongs to one partition.
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq, Eq)]
+pub(crate) struct IndexPart {
+    pub(crate) table: QualifiedName,
+    /// In the schema of its table.
+    pub(crate) index: Ident,
+    /// Whether the partition is not partitioned itself.
+    pub(crate) holds_rows: bool,
 }
 
 /// A constraint that is no NOT NULL.

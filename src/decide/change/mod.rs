@@ -45,6 +45,7 @@ pub(crate) mod set_default;
 pub(crate) mod set_not_null;
 pub(crate) mod setting;
 pub(crate) mod split_table;
+pub(crate) mod swap_index;
 pub(crate) mod table;
 pub(crate) mod validate_constraint;
 

@@ -6,7 +6,7 @@ use crate::decide::change::create_index::concurrent;
 use crate::decide::change::names::{Space, choose};
 use crate::decide::draft::{Draft, step};
 use crate::decide::plan::{Job, Mode, Step, TableLock};
-use crate::model::catalog::Partitions;
+use crate::model::catalog::{Constraint, Partitions};
 use crate::model::problem::Problem;
 use crate::model::sql::{Action, ConstraintKind, IndexTail, KeyIndex, NewConstraint};
 use crate::words::ident::{Ident, QualifiedName, literal};
@@ -92,7 +92,7 @@ fn check_constraint(
     }
 }
 
-/// Refuses a change of type by a swap where something hangs on the column: indexes of partitions would be lost with it.
+/// Refuses a change of type by a swap where what hangs on the column could not be put in its place.
 pub(super) fn check_swap(
     draft: &Draft<'_>,
     span: &Range<usize>,
@@ -101,18 +101,16 @@ pub(super) fn check_swap(
 ) -> Result<(), Problem> {
     let Some(known) = draft.catalog.table(table) else { return Ok(()) };
     let Some(partitions) = &known.partitions else { return Ok(()) };
-    let hangs = partitions.own.contains(column)
-        || known.indexes.iter().any(|index| index.columns.contains(column))
-        || known.constraints.iter().any(|constraint| constraint.columns.contains(column));
-    if !hangs {
-        return Ok(());
-    }
-    let title = format!(
-        "`{}` of the partitioned table `{}` has an index, a constraint or a partition's own default",
-        column.as_str(),
-        table.plain()
-    );
-    Err(refused(span, title, "use a new name: ADD COLUMN, UPDATE, DROP COLUMN, and a new index"))
+    let foreign = known.constraints.iter().any(|key| key.kind == "f" && key.columns.contains(column));
+    let points = |key: &Constraint| key.parent.as_ref() == Some(table) && key.parent_columns.contains(column);
+    let pointed = draft.catalog.tables.iter().any(|other| other.constraints.iter().any(points));
+    let what = match (partitions.own.contains(column), foreign || pointed) {
+        (true, _) => "has an index, a constraint or a default that only a partition has",
+        (_, true) => "is part of a foreign key",
+        (false, false) => return Ok(()),
+    };
+    let title = format!("`{}` of the partitioned table `{}` {what}", column.as_str(), table.plain());
+    Err(refused(span, title, "drop it in a migration before, and make it again in one behind"))
 }
 
 /// Refuses a partitioned table for something that is done to ordinary ones only.
@@ -235,7 +233,12 @@ pub(super) fn partitioned_index(
 
 /// A statement that stops a step which would read a late partition under its lock: one that is neither small nor has an index
 /// like those that were built. `remedy` makes it, with `%s` for the partition.
-fn late(table: &QualifiedName, partitions: &Partitions, names: &[QualifiedName], remedy: &str) -> String {
+pub(super) fn late(
+    table: &QualifiedName,
+    partitions: &Partitions,
+    names: &[QualifiedName],
+    remedy: &str,
+) -> String {
     let known: Vec<String> = partitions
         .leaves
         .iter()
@@ -331,7 +334,7 @@ pub(super) fn key(
 }
 
 /// A partition that was dropped meanwhile needs no index.
-fn if_there(leaf: &QualifiedName, step: Step) -> Step {
+pub(super) fn if_there(leaf: &QualifiedName, step: Step) -> Step {
     let gone = format!("to_regclass({}) IS NULL", literal(&leaf.to_string()));
     let mode = match step.mode {
         Mode::Alone { verify, leftover, clean_up, .. } => {

@@ -7,17 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decide::change::constraint::lock;
-use crate::decide::change::create_index::concurrent;
 use crate::decide::change::hand_over::{HandedOver, handed_over};
 use crate::decide::change::mapping::{hidden_name, new_name};
 use crate::decide::change::sequence::{counts, identity, keeping_count, options};
 use crate::decide::change::set_not_null::{check_name, prove};
+use crate::decide::change::swap_index::SwappedIndex;
 use crate::decide::draft::{
     Draft, Retyped, TableDraft, has_constraint, has_unproved, table_step, undo_only, validate,
 };
 use crate::decide::plan::{Replaced, SealedColumn, Step};
 use crate::model::catalog::{Catalog, Column, Constraint, Index, Table};
-use crate::model::sql::{Expression, rename_in_index};
+use crate::model::sql::Expression;
 use crate::words::ident::{Ident, QualifiedName, literal};
 use crate::words::lock_mode::LockMode;
 
@@ -35,9 +35,9 @@ pub(crate) struct Parts {
 }
 
 /// The names of one table's columns while both are there.
-struct Names<'a> {
-    version: String,
-    table: &'a QualifiedName,
+pub(super) struct Names<'a> {
+    pub(super) version: String,
+    pub(super) table: &'a QualifiedName,
     columns: BTreeMap<Ident, Ident>,
 }
 
@@ -47,23 +47,23 @@ impl Names<'_> {
     }
 
     /// A column's name beside the old one.
-    fn beside(&self, column: &Ident) -> Ident {
+    pub(super) fn beside(&self, column: &Ident) -> Ident {
         self.columns.get(column).cloned().unwrap_or_else(|| column.clone())
     }
 
-    fn fresh(&self, name: &Ident) -> Ident {
+    pub(super) fn fresh(&self, name: &Ident) -> Ident {
         new_name(&self.version, name)
     }
 
-    fn hidden(&self, name: &Ident) -> Ident {
+    pub(super) fn hidden(&self, name: &Ident) -> Ident {
         hidden_name(&self.version, name)
     }
 
-    fn alter(&self, what: &str) -> String {
+    pub(super) fn alter(&self, what: &str) -> String {
         format!("ALTER TABLE {} {what}", self.table)
     }
 
-    fn in_schema(&self, name: &Ident) -> QualifiedName {
+    pub(super) fn in_schema(&self, name: &Ident) -> QualifiedName {
         QualifiedName::new(self.table.schema.clone(), name.clone())
     }
 }
@@ -92,9 +92,8 @@ pub(crate) fn parts(
     parts.swap.extend(pointing.iter().map(|key| (None, Some(key.old_back(&names.version, tables)))));
     let indexes: Vec<&Index> =
         known.indexes.iter().filter(|index| index.valid && names.touches(index.columns.iter())).collect();
-    for index in indexes.iter().filter(|index| index.primary) {
-        parts.keep_primary(&names, known, index);
-    }
+    let swaps = || indexes.iter().map(|index| SwappedIndex { names: &names, known, index });
+    parts.restrict.extend(swaps().filter(|swap| swap.index.primary).flat_map(|swap| swap.keep_primary()));
     for retyped in &work.retyped {
         let Some(old) = known.column(&retyped.column) else { continue };
         parts.add_column(&names, retyped, old);
@@ -103,11 +102,9 @@ pub(crate) fn parts(
             parts.restrict.extend(prove(draft, &work.name, &names.fresh(&old.name)));
         }
     }
-    for index in &indexes {
-        let Some(tail) = rename_in_index(&index.definition, |column| names.beside(column)) else { continue };
-        let name = names.in_schema(&names.fresh(&index.name));
-        let build = concurrent(&work.name, &name, index.unique, &tail);
-        if index.unique { parts.restrict.push(build) } else { parts.settle.push(build) }
+    for swap in swaps() {
+        let phase = if swap.index.unique { &mut parts.restrict } else { &mut parts.settle };
+        phase.extend(swap.build());
     }
     let checks: Vec<&Constraint> = known
         .constraints
@@ -121,8 +118,8 @@ pub(crate) fn parts(
     for check in checks {
         parts.swap_check(&names, check);
     }
-    for index in indexes {
-        parts.swap_index(&names, known, index);
+    for swap in swaps() {
+        parts.swap.extend(swap.swap());
     }
     // Backwards this comes first: the new foreign keys hold the new keys.
     for key in &pointing {
@@ -141,28 +138,6 @@ impl Parts {
     /// A statement that nothing takes back.
     fn one_way(&mut self, sql: String) {
         self.swap.push((Some(sql), None));
-    }
-
-    /// A second unique index on the old columns, so that a reopen has its primary key without building one.
-    fn keep_primary(&mut self, names: &Names<'_>, known: &Table, index: &Index) {
-        let Some(tail) = rename_in_index(&index.definition, Clone::clone) else { return };
-        let hidden = names.hidden(&index.name);
-        self.restrict.push(concurrent(names.table, &names.in_schema(&hidden), true, &tail));
-        let key = index.constraint.as_ref().unwrap_or(&index.name);
-        let mut undo = vec![names.alter(&format!("ADD CONSTRAINT {key} PRIMARY KEY USING INDEX {hidden}"))];
-        if let Some(comment) = known.constraint(key).and_then(|constraint| constraint.comment.as_ref()) {
-            undo.push(format!("COMMENT ON CONSTRAINT {key} ON {} IS {}", names.table, literal(comment)));
-        }
-        if index.clustered {
-            undo.push(names.alter(&format!("CLUSTER ON {key}")));
-        }
-        let back = undo_only(
-            format!("make {} the primary key again", key.as_str()),
-            format!("NOT {}", has_constraint(names.table, key)),
-            undo,
-            lock(names.table, LockMode::AccessExclusive),
-        );
-        self.restrict.push(back);
     }
 
     fn add_column(&mut self, names: &Names<'_>, retyped: &Retyped, old: &Column) {
@@ -311,41 +286,6 @@ impl Parts {
         self.one_way(names.alter(&format!("DROP CONSTRAINT {name}")));
         self.push(rename(&fresh, name), rename(name, &fresh));
         self.comment(names, check);
-    }
-
-    fn swap_index(&mut self, names: &Names<'_>, known: &Table, index: &Index) {
-        let (fresh, hidden) = (names.fresh(&index.name), names.hidden(&index.name));
-        let Some(key) = &index.constraint else {
-            let rename =
-                |from: &Ident, to: &Ident| format!("ALTER INDEX {} RENAME TO {to}", names.in_schema(from));
-            self.push(rename(&index.name, &hidden), rename(&hidden, &index.name));
-            self.push(rename(&fresh, &index.name), rename(&index.name, &fresh));
-            if index.clustered {
-                self.one_way(names.alter(&format!("CLUSTER ON {}", index.name)));
-            }
-            return;
-        };
-        let word = if index.primary { "PRIMARY KEY" } else { "UNIQUE" };
-        if !index.primary {
-            let rename = |from: &Ident, to: &Ident| names.alter(&format!("RENAME CONSTRAINT {from} TO {to}"));
-            self.push(rename(key, &hidden), rename(&hidden, key));
-        }
-        let constraint = known.constraint(key);
-        let timing = constraint
-            .and_then(|constraint| {
-                constraint.definition.find(" DEFERRABLE").map(|at| constraint.definition[at..].to_owned())
-            })
-            .unwrap_or_default();
-        self.push(
-            names.alter(&format!("ADD CONSTRAINT {key} {word} USING INDEX {fresh}{timing}")),
-            names.alter(&format!("DROP CONSTRAINT {key}")),
-        );
-        if index.clustered {
-            self.one_way(names.alter(&format!("CLUSTER ON {key}")));
-        }
-        if let Some(constraint) = constraint {
-            self.comment(names, constraint);
-        }
     }
 
     fn comment(&mut self, names: &Names<'_>, constraint: &Constraint) {

@@ -250,14 +250,23 @@ SELECT
                     'primary', i.indisprimary,
                     'constraint', (SELECT k.conname FROM pg_constraint AS k
                                    WHERE k.conindid = i.indexrelid AND k.conrelid = c.oid AND k.contype IN ('p', 'u', 'x')),
-                    'replica_identity', i.indisreplident,
+                    'replica_identity', i.indisreplident OR EXISTS (
+                        SELECT FROM pg_partition_tree(i.indexrelid) AS p JOIN pg_index AS pi ON pi.indexrelid = p.relid WHERE pi.indisreplident),
                     'clustered', i.indisclustered,
                     'columns', coalesce((
                         SELECT jsonb_agg(DISTINCT a.attname) FROM pg_depend AS d
                         JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (d.refobjid, d.refobjsubid)
                         WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = c.oid AND d.refobjsubid > 0),
                         (SELECT jsonb_agg(a.attname) FROM pg_attribute AS a
-                         WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey) AND a.attnum > 0), '[]')) ORDER BY ic.relname)
+                         WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey) AND a.attnum > 0), '[]'),
+                    'parts', coalesce((
+                        SELECT jsonb_agg(jsonb_build_object(
+                            'table', jsonb_build_object('schema', tn.nspname, 'name', t.relname),
+                            'index', pc.relname,
+                            'holds_rows', p.isleaf) ORDER BY p.level DESC, tn.nspname, t.relname)
+                        FROM pg_partition_tree(i.indexrelid) AS p JOIN pg_class AS pc ON pc.oid = p.relid JOIN pg_index AS pi ON pi.indexrelid = p.relid
+                        JOIN pg_class AS t ON t.oid = pi.indrelid JOIN pg_namespace AS tn ON tn.oid = t.relnamespace
+                        WHERE p.level > 0), '[]')) ORDER BY ic.relname)
                 FROM pg_index AS i JOIN pg_class AS ic ON ic.oid = i.indexrelid WHERE i.indrelid = c.oid), '[]'),
             'constraints', coalesce((
                 SELECT jsonb_agg(jsonb_build_object(

@@ -279,7 +279,7 @@ impl Table {
                     self.columns[at].not_null = false;
                     format!("ALTER TABLE t ALTER COLUMN {name} DROP NOT NULL;")
                 }
-                7 if !(self.partitioned && column.indexed) => {
+                7 => {
                     let kind = match column.kind {
                         "int" => "bigint",
                         "bigint" => "numeric(14,2)",

@@ -20,7 +20,13 @@ fn server_url(database: &str) -> String {
         Ok(url) if !url.is_empty() => None,
         _ => Some(
             LocalServer::start(
-                &["max_connections=300", "max_prepared_transactions=10", "autovacuum=off", "jit=off", "max_wal_size=256MB"],
+                &[
+                    "max_connections=300",
+                    "max_prepared_transactions=10",
+                    "autovacuum=off",
+                    "jit=off",
+                    "max_wal_size=256MB",
+                ],
                 &|line| println!("{line}"),
             )
             .expect("the tests need PostgreSQL: set DATABASE_URL, or install the server binaries"),

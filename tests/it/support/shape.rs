@@ -58,3 +58,13 @@ pub(crate) async fn leftovers(connection: &mut PgConnection) -> String {
     )
     .await
 }
+
+/// Asserts that two shapes are equal; where not, only the lines that differ are shown.
+#[track_caller]
+pub(crate) fn expect_same(is: &str, must_be: &str, what: &str) {
+    let only = |one: &str, other: &str, mark: &str| -> String {
+        let others: Vec<&str> = other.lines().collect();
+        one.lines().filter(|line| !others.contains(line)).map(|line| format!("{mark} {line}\n")).collect()
+    };
+    assert!(is == must_be, "{what}:\n{}{}", only(is, must_be, "is     "), only(must_be, is, "must be"));
+}
