@@ -214,9 +214,8 @@ impl Drop for LocalServer {
 /// Where a throwaway server lives: in memory where there is room for it, else on disk.
 fn fastest_folder() -> PathBuf {
     let memory = Path::new("/dev/shm");
-    let free = statvfs(memory)
-        .ok()
-        .and_then(|known| u64::from(known.blocks_available()).checked_mul(known.fragment_size()));
+    let free =
+        statvfs(memory).ok().and_then(|known| known.blocks_available().checked_mul(known.fragment_size()));
     if free >= Some(ROOM) { memory.to_owned() } else { std::env::temp_dir() }
 }
 

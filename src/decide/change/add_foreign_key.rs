@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::decide::change::constraint::{becomes, learn, name, phase, require};
 use crate::decide::change::names::Space;
-use crate::decide::change::supported;
+use crate::decide::change::{partitioned_foreign_key, supported};
 use crate::decide::draft::{Draft, Phase, Touch, lock_tables, step, validate};
 use crate::decide::plan::Step;
 use crate::model::problem::Problem;
@@ -43,9 +43,18 @@ pub(crate) fn plan(
         let says = format!("rows of {} point at no row of {}", table.plain(), parent.plain());
         draft.push(phase, require(table, title, orphan(table, &constraint.columns, &parent, &keys), says));
     }
-    draft.push(phase, add(table, &parent, &name, &constraint.text));
-    if !constraint.not_valid {
-        draft.push(phase, validate(table, &name));
+    match partitioned_foreign_key::parts(draft, table) {
+        Some(leaves) => {
+            for step in partitioned_foreign_key::add(table, &leaves, &parent, &name, &constraint.text) {
+                draft.push(phase, step);
+            }
+        }
+        None => {
+            draft.push(phase, add(table, &parent, &name, &constraint.text));
+            if !constraint.not_valid {
+                draft.push(phase, validate(table, &name));
+            }
+        }
     }
     learn(draft, table, &name, "f", constraint);
     Ok(())

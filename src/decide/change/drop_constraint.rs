@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use crate::decide::change::add_foreign_key::orphan;
 use crate::decide::change::constraint::lock;
+use crate::decide::change::partitioned_foreign_key;
 use crate::decide::draft::{Draft, Phase, Touch, has_unproved, lock_tables, step, table_step, undo_only};
 use crate::decide::plan::Loss;
 use crate::model::catalog::Constraint;
@@ -80,6 +81,13 @@ fn relax(draft: &mut Draft<'_>, table: &QualifiedName, known: &Constraint) {
             count: format!("SELECT count(*) FROM {table} WHERE {violates}"),
             blocks: true,
         });
+    }
+    let parts = partitioned_foreign_key::parts(draft, table);
+    if let (Some(parent), Some(leaves)) = (&known.parent, parts) {
+        for step in partitioned_foreign_key::relax(table, &leaves, parent, known) {
+            draft.push(Phase::Expand, step);
+        }
+        return;
     }
     let definition = known.definition.trim_end_matches(" NOT VALID");
     if known.validated {

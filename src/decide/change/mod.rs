@@ -32,6 +32,7 @@ pub(crate) mod move_source;
 pub(crate) mod names;
 pub(crate) mod partition;
 pub(crate) mod partitioned;
+pub(crate) mod partitioned_foreign_key;
 pub(crate) mod rename_column;
 pub(crate) mod rename_constraint;
 pub(crate) mod rename_object;

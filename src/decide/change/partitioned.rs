@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::decide::change::create_index::concurrent;
 use crate::decide::change::names::{Space, choose};
+use crate::decide::change::partitioned_foreign_key;
 use crate::decide::draft::{Draft, step};
 use crate::decide::plan::{Job, Mode, Step, TableLock};
 use crate::model::catalog::{Constraint, Partitions};
@@ -12,11 +13,8 @@ use crate::model::sql::{Action, ConstraintKind, IndexTail, KeyIndex, NewConstrai
 use crate::words::ident::{Ident, QualifiedName, literal};
 use crate::words::lock_mode::LockMode;
 
-/// The server version that takes NOT VALID foreign keys of partitioned tables.
-const FOREIGN_KEYS_SINCE: i64 = 180_000;
-
 /// A partition that came after the plan was made may be read under a lock if it has no more bytes than this.
-const SMALL: i64 = 8 * 1024 * 1024;
+pub(super) const SMALL: i64 = 8 * 1024 * 1024;
 
 /// Refuses a change that the server or the protocol cannot do to a partitioned table.
 pub(super) fn check(
@@ -47,15 +45,6 @@ pub(super) fn check(
         Action::AddColumn { column, .. } => {
             column.constraints.iter().try_for_each(|constraint| check_constraint(draft, span, constraint))
         }
-        Action::DropConstraint { name, .. } => {
-            let known = draft.catalog.table(table).and_then(|known| known.constraint(name));
-            let foreign = known.is_some_and(|known| known.kind == "f");
-            if foreign && draft.catalog.server_version < FOREIGN_KEYS_SINCE {
-                let title = "before PostgreSQL 18 the foreign key of a partitioned table could not be brought back by `abort`";
-                return Err(refused(span, title, "drop it as written, openly: `-- migrate: phase expand`"));
-            }
-            Ok(())
-        }
         Action::Setting { column: None, text, .. } if !text.to_ascii_uppercase().starts_with("OWNER") => {
             Err(refused(
                 span,
@@ -78,11 +67,13 @@ fn check_constraint(
             "a partitioned table takes no USING INDEX",
             "write the columns: the partitions' indexes are built one by one",
         )),
-        ConstraintKind::ForeignKey { .. } if draft.catalog.server_version < FOREIGN_KEYS_SINCE => {
+        ConstraintKind::ForeignKey { .. }
+            if constraint.not_valid && !partitioned_foreign_key::can_be_not_valid(draft) =>
+        {
             Err(refused(
                 span,
-                "before PostgreSQL 18 a foreign key of a partitioned table is checked while both tables are locked",
-                "add it to each partition by hand (NOT VALID, then VALIDATE), then to the whole as written: `-- migrate: phase expand`",
+                "before PostgreSQL 18 a partitioned table takes no NOT VALID foreign key",
+                "leave it out",
             ))
         }
         ConstraintKind::Check(_) if constraint.text.to_ascii_uppercase().contains("NO INHERIT") => {

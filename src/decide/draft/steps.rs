@@ -36,7 +36,7 @@ pub(crate) fn undo_only(title: String, when: String, undo: Vec<String>, lock: Ta
 /// A condition: the table has a constraint of that name.
 pub(crate) fn has_constraint(table: &QualifiedName, name: &Ident) -> String {
     format!(
-        "EXISTS (SELECT FROM pg_constraint AS k WHERE k.conrelid = {}::regclass AND k.conname = {})",
+        "EXISTS (SELECT FROM pg_constraint AS k WHERE k.conrelid = to_regclass({}) AND k.conname = {})",
         literal(&table.to_string()),
         literal(name.as_str())
     )

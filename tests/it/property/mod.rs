@@ -78,6 +78,24 @@ async fn contract_all(project: &Project, rng: &mut Rng, live: &Live, newest: usi
     run(project, rng, &["contract", "--soak", "0s"]).await;
 }
 
+/// A shape without the names of the indexes and keys of partitions: a change of type keeps them, where the plain SQL takes the
+/// names that the columns give by then.
+fn without_part_names(shape: &str) -> String {
+    let of_partition =
+        |line: &str| [" on t_", " ON public.t_", " ON ONLY public.t_"].iter().any(|on| line.contains(on));
+    let lines = shape.lines().filter(|line| !(line.starts_with("relation t_") && line.contains(" kind I ")));
+    let lines = lines.map(|line| match line.split_once(" on t_").or_else(|| line.split_once("INDEX ")) {
+        Some((_, rest)) if of_partition(line) && line.starts_with("constraint") => format!("key on t_{rest}"),
+        Some((_, rest)) if of_partition(line) && line.starts_with("index") => {
+            format!("index {}", rest.split_once(" ON ").map_or(rest, |(_, on)| on))
+        }
+        _ => line.to_owned(),
+    });
+    let mut lines: Vec<String> = lines.collect();
+    lines.sort();
+    lines.join("\n")
+}
+
 /// Plays one chain; gives how many statements the writers ran, and how many of them twice.
 async fn chain(seed: u64, history: History) -> (u64, u64) {
     let mut rng = Rng::with_seed(seed ^ 1);
@@ -136,8 +154,9 @@ async fn chain(seed: u64, history: History) -> (u64, u64) {
     project.migrate(&["status", "--exit-code"]).await.expect(0);
     assert_eq!(project.database.text("SELECT count(*)::text FROM t").await, rows.to_string(), "rows");
     assert_eq!(project.database.text(ROWS).await, plain.text(ROWS).await, "not the data of the plain SQL");
-    let plain_shape = shape(&mut plain.connect().await).await;
-    expect_same(&shape(&mut connection).await, &plain_shape, "not the shape of the plain SQL");
+    let plain_shape = without_part_names(&shape(&mut plain.connect().await).await);
+    let is = without_part_names(&shape(&mut connection).await);
+    expect_same(&is, &plain_shape, "not the shape of the plain SQL");
     assert_eq!(leftovers(&mut connection).await, "");
     if surrounded {
         for database in [&project.database, &plain] {

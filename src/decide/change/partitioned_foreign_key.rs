@@ -1,0 +1,118 @@
+//! Foreign keys of a partitioned table, on servers that take none of them NOT VALID: each partition gets one of its own, which
+//! is validated while everybody goes on; that of the whole then takes them over without reading a row.
+
+use crate::decide::change::constraint::lock;
+use crate::decide::change::partitioned::SMALL;
+use crate::decide::draft::{Draft, has_constraint, has_unproved, lock_tables, step, undo_only};
+use crate::decide::plan::{Step, TableLock};
+use crate::model::catalog::Constraint;
+use crate::words::ident::{Ident, QualifiedName, literal};
+use crate::words::lock_mode::LockMode;
+
+/// The server version that takes NOT VALID foreign keys of partitioned tables.
+const NOT_VALID_SINCE: i64 = 180_000;
+
+pub(super) fn can_be_not_valid(draft: &Draft<'_>) -> bool {
+    draft.catalog.server_version >= NOT_VALID_SINCE
+}
+
+/// The partitions that get a foreign key each, if the table needs that.
+pub(super) fn parts(draft: &Draft<'_>, table: &QualifiedName) -> Option<Vec<QualifiedName>> {
+    let partitions = draft.catalog.table(table)?.partitions.as_ref()?;
+    let leaves = || partitions.leaves.iter().map(|leaf| leaf.name.clone()).collect();
+    (!can_be_not_valid(draft)).then(leaves)
+}
+
+/// The steps that add one.
+pub(super) fn add(
+    table: &QualifiedName,
+    leaves: &[QualifiedName],
+    parent: &QualifiedName,
+    name: &Ident,
+    text: &str,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for leaf in leaves {
+        let (_, locks) = lock_tables(&[leaf, parent], LockMode::ShareRowExclusive);
+        steps.push(step(
+            format!("check {} for new rows of {}", name.as_str(), leaf.plain()),
+            vec![not_valid(leaf, name, text)],
+            vec![format!("ALTER TABLE IF EXISTS {leaf} DROP CONSTRAINT IF EXISTS {name}")],
+            locks,
+        ));
+        let title = format!("validate {} for all rows of {}", name.as_str(), leaf.plain());
+        let locks = vec![lock(leaf, LockMode::ShareUpdateExclusive)];
+        steps.push(Step { scans: true, ..step(title, vec![validate(leaf, name)], Vec::new(), locks) });
+    }
+    let (sql, locks) = attach(table, leaves, parent, name, text);
+    let undo = vec![sql[0].clone(), format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}")];
+    steps.push(step(format!("make them one foreign key of {}", table.plain()), sql, undo, locks));
+    steps
+}
+
+/// The steps that drop one. Backwards the last one comes first: it leaves one on each partition, NOT VALID.
+pub(super) fn relax(
+    table: &QualifiedName,
+    leaves: &[QualifiedName],
+    parent: &QualifiedName,
+    known: &Constraint,
+) -> Vec<Step> {
+    let (name, definition) = (&known.name, &known.definition);
+    let (mut again, locks) = attach(table, leaves, parent, name, definition);
+    if let Some(comment) = &known.comment {
+        again.push(format!("COMMENT ON CONSTRAINT {name} ON {table} IS {}", literal(comment)));
+    }
+    let title = format!("make {} one foreign key again", name.as_str());
+    let gone = format!("NOT {}", has_constraint(table, name));
+    let mut steps = vec![Step { undo_when: Some(gone), ..step(title, Vec::new(), again, locks) }];
+    steps.extend(leaves.iter().map(|leaf| {
+        undo_only(
+            format!("validate {} of {} again", name.as_str(), leaf.plain()),
+            has_unproved(leaf, name),
+            vec![validate(leaf, name)],
+            lock(leaf, LockMode::ShareUpdateExclusive),
+        )
+    }));
+    let (lock_both, locks) = lock_tables(&[table, parent], LockMode::AccessExclusive);
+    let sql = vec![lock_both.clone(), format!("ALTER TABLE {table} DROP CONSTRAINT {name}")];
+    let mut undo = vec![lock_both];
+    undo.extend(leaves.iter().map(|leaf| not_valid(leaf, name, definition)));
+    steps.push(step(format!("drop {} of {}", name.as_str(), table.plain()), sql, undo, locks));
+    steps
+}
+
+/// A partition that was dropped meanwhile needs none.
+fn not_valid(leaf: &QualifiedName, name: &Ident, text: &str) -> String {
+    format!("ALTER TABLE IF EXISTS {leaf} ADD CONSTRAINT {name} {text} NOT VALID")
+}
+
+fn validate(leaf: &QualifiedName, name: &Ident) -> String {
+    format!("ALTER TABLE IF EXISTS {leaf} VALIDATE CONSTRAINT {name}")
+}
+
+/// The statements that make those of the partitions the whole's, and their locks: triggers of the partitions' own go from the
+/// table that they point at. One that came late may be read under the lock if it is small.
+fn attach(
+    table: &QualifiedName,
+    leaves: &[QualifiedName],
+    parent: &QualifiedName,
+    name: &Ident,
+    text: &str,
+) -> (Vec<String>, Vec<TableLock>) {
+    let (lock_both, locks) = lock_tables(&[table, parent], LockMode::AccessExclusive);
+    let known: Vec<String> =
+        leaves.iter().map(|leaf| format!("to_regclass({})", literal(&leaf.to_string()))).collect();
+    let guard = format!(
+        "DO $pontoon$\nDECLARE\n  late regclass;\nBEGIN\n  SELECT p.relid INTO late FROM pg_partition_tree({whole}::regclass) AS p\n  \
+         WHERE p.isleaf AND NOT coalesce(p.relid = ANY (ARRAY[{known}]::oid[]), false) AND pg_relation_size(p.relid) > {SMALL}\n    \
+         AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.conrelid = p.relid AND k.conname = {plain} AND k.convalidated)\n  \
+         LIMIT 1;\n  IF FOUND THEN\n    RAISE EXCEPTION 'partition % came after the plan was made and has no such foreign key', late\n    \
+         USING HINT = format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID; then VALIDATE CONSTRAINT it, and run the same command again', late, {plain}, {text});\n  \
+         END IF;\nEND\n$pontoon$",
+        whole = literal(&table.to_string()),
+        known = known.join(", "),
+        plain = literal(name.as_str()),
+        text = literal(text),
+    );
+    (vec![lock_both, guard, format!("ALTER TABLE {table} ADD CONSTRAINT {name} {text}")], locks)
+}
