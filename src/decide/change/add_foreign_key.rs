@@ -45,9 +45,8 @@ pub(crate) fn plan(
     }
     match partitioned_foreign_key::parts(draft, table) {
         Some(leaves) => {
-            for step in partitioned_foreign_key::add(table, &leaves, &parent, &name, &constraint.text) {
-                draft.push(phase, step);
-            }
+            let steps = partitioned_foreign_key::add(table, &leaves, &parent, &name, &constraint.text);
+            draft.push_together(phase, &[table, &parent], steps);
         }
         None => {
             draft.push(phase, add(table, &parent, &name, &constraint.text));

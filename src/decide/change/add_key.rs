@@ -86,9 +86,7 @@ pub(crate) fn plan(
     if attach.is_empty() {
         steps.push(concurrent(table, &index, true, &tail));
     }
-    for step in steps {
-        draft.push(phase, step);
-    }
+    draft.push_together(phase, &[table], steps);
     let mut sql = Vec::new();
     let mut undo = vec![format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}")];
     for column in &proved {

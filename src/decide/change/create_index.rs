@@ -68,9 +68,8 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, index: &CreateI
     if index.unique {
         partitioned::check_unique(draft, &statement.span, &table, &index.tail)?;
     }
-    for step in partitioned::build_index(draft, &statement.span, &table, &name, index.unique, &index.tail)? {
-        draft.push(phase, step);
-    }
+    let steps = partitioned::build_index(draft, &statement.span, &table, &name, index.unique, &index.tail)?;
+    draft.push_together(phase, &[&table], steps);
     if index.name.is_some() {
         take(draft, &table, &name.name, Space::Index);
     }

@@ -84,9 +84,8 @@ fn relax(draft: &mut Draft<'_>, table: &QualifiedName, known: &Constraint) {
     }
     let parts = partitioned_foreign_key::parts(draft, table);
     if let (Some(parent), Some(leaves)) = (&known.parent, parts) {
-        for step in partitioned_foreign_key::relax(table, &leaves, parent, known) {
-            draft.push(Phase::Expand, step);
-        }
+        let steps = partitioned_foreign_key::relax(table, &leaves, parent, known);
+        draft.push_together(Phase::Expand, &[table, parent], steps);
         return;
     }
     let definition = known.definition.trim_end_matches(" NOT VALID");

@@ -114,7 +114,7 @@ pub(super) fn attach(
     // Somebody may have detached or dropped it by hand.
     steps.push(Step { undo_when: Some(is_part(&part, table)), ..attached });
     tables.push(table);
-    draft.push_together(&tables, steps);
+    draft.push_together(Phase::Expand, &tables, steps);
     draft.table(table);
     Ok(())
 }

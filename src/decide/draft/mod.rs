@@ -284,11 +284,17 @@ impl Draft<'_> {
         }
     }
 
-    /// Adds steps to expand that stay in their order, behind the columns of all these tables.
-    pub(crate) fn push_together(&mut self, tables: &[&QualifiedName], steps: Vec<Step>) {
+    /// Adds steps to a phase that stay in their order; in expand behind the columns of all these tables.
+    pub(crate) fn push_together(&mut self, phase: Phase, tables: &[&QualifiedName], steps: Vec<Step>) {
         let words: BTreeSet<String> = tables.iter().map(|table| table.name.as_str().to_owned()).collect();
         let at = self.at;
-        self.expand.extend(steps.into_iter().map(|step| Placed { at, words: words.clone(), step }));
+        match phase {
+            Phase::Expand => {
+                self.expand.extend(steps.into_iter().map(|step| Placed { at, words: words.clone(), step }));
+            }
+            Phase::Backfill => self.settle.extend(steps),
+            Phase::Contract => self.restrict.extend(steps),
+        }
     }
 
     /// Adds a step to contract that can be taken back.

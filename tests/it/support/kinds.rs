@@ -855,4 +855,24 @@ pub(crate) const KINDS: &[Kind] = &[
         abort_discards: false,
         abort_leaves: &[],
     },
+    Kind {
+        name: "foreign keys of a partitioned table",
+        setup: "CREATE TABLE teams (id bigint PRIMARY KEY); INSERT INTO teams SELECT generate_series(1, 100);
+            CREATE TABLE users (id bigint PRIMARY KEY, team bigint, boss bigint, touched int DEFAULT 0, CONSTRAINT managed FOREIGN KEY (boss) REFERENCES teams ON DELETE SET NULL)
+                PARTITION BY RANGE (id);
+            COMMENT ON CONSTRAINT managed ON users IS 'by a team';
+            CREATE TABLE users_low PARTITION OF users FOR VALUES FROM (0) TO (1000);
+            CREATE TABLE users_high PARTITION OF users FOR VALUES FROM (1000) TO (1500000) PARTITION BY HASH (id);
+            CREATE TABLE users_high_0 PARTITION OF users_high FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+            CREATE TABLE users_high_1 PARTITION OF users_high FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+            CREATE TABLE users_rest PARTITION OF users DEFAULT;
+            INSERT INTO users SELECT i, i % 100 + 1, i % 100 + 1, i FROM generate_series(1, 3000) AS i;",
+        migration: "ALTER TABLE users ADD CONSTRAINT known_team FOREIGN KEY (team) REFERENCES teams ON DELETE SET NULL;
+            ALTER TABLE users DROP CONSTRAINT managed;",
+        plain: None,
+        old: TEAM,
+        new: TEAM,
+        abort_discards: false,
+        abort_leaves: &[],
+    },
 ];
