@@ -1,4 +1,4 @@
-//! Random tables, random chains of migrations, several in flight, processes killed at random, code of every version that
+//! Random pairs of tables, random chains of migrations, several in flight, processes killed at random, code of every version that
 //! may live writing all the time: the end is that of the plain SQL, and nothing that was acknowledged is lost.
 //!
 //! A plain run plays a few chains from a printed seed; `PONTOON_CHAINS=n` plays n, `PONTOON_MINUTES=n` as many as go into
@@ -37,14 +37,15 @@ const POINTS: [&str; 10] = [
 ];
 
 /// The rows that no writer touches.
-const ROWS: &str = "SELECT string_agg(to_jsonb(t)::text, E'\\n' ORDER BY id) FROM t WHERE id <= 200";
+const ROWS: &str = "SELECT string_agg((to_jsonb(t) || to_jsonb(u))::text, E'\\n' ORDER BY id) FROM t JOIN u USING (id) WHERE id <= 200";
 
-/// What stands around the table: a trigger of the user, row security, a role that owns nothing.
+/// What stands around the tables: a trigger of the user, row security, a role that owns nothing.
 fn surroundings(role: &str) -> String {
     format!(
         "CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
          CREATE TRIGGER stamp BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION stamp();
-         GRANT SELECT, INSERT, UPDATE, DELETE ON t TO {role};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON t, u TO {role};
+         ALTER TABLE u ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON u TO {role} USING (id > 0) WITH CHECK (id > 0);
          ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON t TO {role} USING (id > 0) WITH CHECK (id > 0);"
     )
 }
@@ -152,7 +153,10 @@ async fn chain(seed: u64, history: History) -> (u64, u64) {
         (statements, repeated) = (statements + account.statements, repeated + account.repeated);
     }
     project.migrate(&["status", "--exit-code"]).await.expect(0);
-    assert_eq!(project.database.text("SELECT count(*)::text FROM t").await, rows.to_string(), "rows");
+    for table in ["t", "u"] {
+        let count = project.database.text(&format!("SELECT count(*)::text FROM {table}")).await;
+        assert_eq!(count, rows.to_string(), "rows of {table}");
+    }
     assert_eq!(project.database.text(ROWS).await, plain.text(ROWS).await, "not the data of the plain SQL");
     let plain_shape = without_part_names(&shape(&mut plain.connect().await).await);
     let is = without_part_names(&shape(&mut connection).await);

@@ -1,4 +1,4 @@
-//! Random tables and random files that change them, and what each file does to the values of the columns.
+//! Random pairs of tables and random files that change them, and move columns from one to the other, and what each file does to the values of the columns.
 
 use fastrand::Rng;
 
@@ -7,6 +7,8 @@ use fastrand::Rng;
 pub(super) struct Column {
     /// The same through renames, changes of type and computed replacements.
     pub(super) lineage: usize,
+    /// The table that holds it.
+    pub(super) table: &'static str,
     pub(super) name: String,
     pub(super) kind: &'static str,
     pub(super) not_null: bool,
@@ -33,14 +35,14 @@ pub(super) enum Effect {
 /// What a repair writes where it finds NULL.
 const REPAIRED: &str = "7";
 
-/// The table as one file leaves it.
+/// The tables as one file leaves them.
 #[derive(Debug, Clone)]
 pub(super) struct Version {
     pub(super) columns: Vec<Column>,
     pub(super) effect: Effect,
 }
 
-/// A table, files that change it one after the other, and what each leaves; version 0 is before the first.
+/// Two tables whose rows belong together, files that change them one after the other, and what each leaves; version 0 is before the first.
 #[derive(Debug)]
 pub(super) struct History {
     pub(super) setup: String,
@@ -67,17 +69,17 @@ impl Version {
 
 impl History {
     pub(super) fn random(seed: u64) -> Self {
-        let mut table = Table::new(seed);
-        let setup = table.setup();
+        let mut tables = Tables::new(seed);
+        let setup = tables.setup();
         let mut history = Self {
             setup,
             files: Vec::new(),
-            versions: vec![Version { columns: table.columns.clone(), effect: Effect::Nothing }],
+            versions: vec![Version { columns: tables.columns.clone(), effect: Effect::Nothing }],
         };
-        for _ in 0..table.rng.usize(3..8) {
-            let (file, effect) = table.file();
+        for _ in 0..tables.rng.usize(3..8) {
+            let (file, effect) = tables.file();
             history.files.push(file);
-            history.versions.push(Version { columns: table.columns.clone(), effect });
+            history.versions.push(Version { columns: tables.columns.clone(), effect });
         }
         history
     }
@@ -133,28 +135,29 @@ impl History {
     }
 }
 
-/// A table while files are made for it.
-struct Table {
+/// The tables `t` and `u` while files are made for them.
+struct Tables {
     rng: Rng,
     columns: Vec<Column>,
     next: usize,
-    /// Whether its rows lie in partitions, of one level and of two, one of them with the columns in another order.
+    /// Whether the rows of `t` lie in partitions, of one level and of two, one of them with the columns in another order.
     partitioned: bool,
 }
 
-impl Table {
+impl Tables {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let partitioned = rng.u8(0..3) == 0;
-        let mut table = Self { rng, columns: Vec::new(), next: 0, partitioned };
-        for _ in 0..4 {
-            let kind = ["int", "text", "varchar(30)", "numeric(10,2)"][table.rng.usize(0..4)];
-            let name = table.name();
-            let (not_null, has_default) = (table.rng.bool(), table.rng.u8(0..4) == 0);
-            let indexed = table.rng.bool();
-            table.columns.push(Column { lineage: table.next, name, kind, not_null, has_default, indexed });
+        let mut tables = Self { rng, columns: Vec::new(), next: 0, partitioned };
+        for at in 0..6 {
+            let kind = ["int", "text", "varchar(30)", "numeric(10,2)"][tables.rng.usize(0..4)];
+            let name = tables.name();
+            let (not_null, has_default) = (tables.rng.bool(), tables.rng.u8(0..4) == 0);
+            let indexed = tables.rng.bool();
+            let (lineage, table) = (tables.next, if at < 4 { "t" } else { "u" });
+            tables.columns.push(Column { lineage, table, name, kind, not_null, has_default, indexed });
         }
-        table
+        tables
     }
 
     /// Some names need quotes.
@@ -168,30 +171,31 @@ impl Table {
     }
 
     fn setup(&self) -> String {
-        let columns: Vec<String> = self
-            .columns
-            .iter()
-            .map(|column| {
+        let columns = |table: &'static str| -> Vec<String> {
+            let of_table = self.columns.iter().filter(|column| column.table == table);
+            let column = |column: &Column| {
                 let null = if column.not_null { " NOT NULL" } else { "" };
                 let default = if column.has_default { " DEFAULT '7'" } else { "" };
                 format!("{} {}{default}{null}", column.name, column.kind)
-            })
-            .collect();
-        let values: Vec<String> = self
-            .columns
-            .iter()
-            .map(|column| match column.not_null {
+            };
+            of_table.map(column).collect()
+        };
+        let rows = |table: &'static str| {
+            let of_table = self.columns.iter().filter(|column| column.table == table);
+            let values = of_table.map(|column| match column.not_null {
                 true => format!("(i % 50)::text::{}", column.kind),
                 false => format!("CASE WHEN i % 3 > 0 THEN (i % 50)::text::{} END", column.kind),
-            })
-            .collect();
+            });
+            let values: Vec<String> = values.collect();
+            format!("INSERT INTO {table} SELECT i, {} FROM generate_series(1, 400) AS i;", values.join(", "))
+        };
         let indexes: String = self
             .columns
             .iter()
             .filter(|column| column.indexed)
-            .map(|column| format!("CREATE INDEX ON t ({});\n", column.name))
+            .map(|column| format!("CREATE INDEX ON {} ({});\n", column.table, column.name))
             .collect();
-        let mut turned = columns.clone();
+        let mut turned = columns("t");
         turned.reverse();
         let (by, parts) = if self.partitioned {
             let parts = format!(
@@ -208,34 +212,39 @@ impl Table {
             ("", String::new())
         };
         format!(
-            "CREATE TABLE t (id bigint PRIMARY KEY, {}){by};\n{parts}INSERT INTO t SELECT i, {} FROM generate_series(1, 400) AS i;\n{indexes}",
-            columns.join(", "),
-            values.join(", ")
+            "CREATE TABLE t (id bigint PRIMARY KEY, {}){by};\n{parts}CREATE TABLE u (id bigint PRIMARY KEY, {});\n{}\n{}\n{indexes}",
+            columns("t").join(", "),
+            columns("u").join(", "),
+            rows("t"),
+            rows("u")
         )
     }
 
-    /// One file: a change that this table can take.
+    /// One file: a change that these tables can take.
     fn file(&mut self) -> (String, Effect) {
         loop {
             let at = self.rng.usize(0..self.columns.len());
             let column = self.columns[at].clone();
-            let (name, lineage) = (&column.name, column.lineage);
+            let (name, lineage, t) = (&column.name, column.lineage, column.table);
+            let of_table = self.columns.iter().filter(|other| other.table == t).count();
             let fresh = self.name();
-            let plain = match self.rng.u8(0..11) {
+            let plain = match self.rng.u8(0..13) {
                 0 => {
                     self.columns.push(Column {
                         lineage: self.next,
+                        table: t,
                         name: fresh.clone(),
                         kind: "int",
                         not_null: true,
                         has_default: true,
                         indexed: true,
                     });
-                    format!("ALTER TABLE t ADD COLUMN {fresh} int NOT NULL DEFAULT 3 CHECK ({fresh} > 0);")
+                    format!("ALTER TABLE {t} ADD COLUMN {fresh} int NOT NULL DEFAULT 3 CHECK ({fresh} > 0);")
                 }
                 1 => {
                     self.columns.push(Column {
                         lineage: self.next,
+                        table: t,
                         name: fresh.clone(),
                         kind: "text",
                         not_null: false,
@@ -243,41 +252,41 @@ impl Table {
                         indexed: true,
                     });
                     let file = format!(
-                        "ALTER TABLE t ADD COLUMN {fresh} text;\nUPDATE t SET {fresh} = {name}::text || '!';\nCREATE INDEX ON t ({fresh});"
+                        "ALTER TABLE {t} ADD COLUMN {fresh} text;\nUPDATE {t} SET {fresh} = {name}::text || '!';\nCREATE INDEX ON {t} ({fresh});"
                     );
                     return (file, Effect::Derived { from: lineage, to: self.next });
                 }
                 2 => {
                     self.columns[at].name.clone_from(&fresh);
-                    format!("ALTER TABLE t RENAME COLUMN {name} TO {fresh};")
+                    format!("ALTER TABLE {t} RENAME COLUMN {name} TO {fresh};")
                 }
-                3 if self.columns.len() > 3 && (!column.not_null || column.has_default) => {
+                3 if of_table > 1 && (!column.not_null || column.has_default) => {
                     self.columns.remove(at);
-                    format!("ALTER TABLE t DROP COLUMN {name};")
+                    format!("ALTER TABLE {t} DROP COLUMN {name};")
                 }
-                4 if self.columns.len() > 3 && column.kind == "text" => {
+                4 if of_table > 1 && column.kind == "text" => {
                     self.columns[at] =
                         Column { name: fresh.clone(), indexed: false, has_default: false, ..column.clone() };
                     let not_null = match column.not_null {
-                        true => format!("ALTER TABLE t ALTER COLUMN {fresh} SET NOT NULL;\n"),
+                        true => format!("ALTER TABLE {t} ALTER COLUMN {fresh} SET NOT NULL;\n"),
                         false => String::new(),
                     };
                     let file = format!(
-                        "ALTER TABLE t ADD COLUMN {fresh} text;\nUPDATE t SET {fresh} = {name} || '.';\n{not_null}\
-                         -- migrate: down {name} = left({fresh}, -1)\nALTER TABLE t DROP COLUMN {name};"
+                        "ALTER TABLE {t} ADD COLUMN {fresh} text;\nUPDATE {t} SET {fresh} = {name} || '.';\n{not_null}\
+                         -- migrate: down {name} = left({fresh}, -1)\nALTER TABLE {t} DROP COLUMN {name};"
                     );
                     return (file, Effect::Dotted(lineage));
                 }
                 5 if !column.not_null => {
                     self.columns[at].not_null = true;
                     let file = format!(
-                        "UPDATE t SET {name} = '{REPAIRED}' WHERE {name} IS NULL;\nALTER TABLE t ALTER COLUMN {name} SET NOT NULL;"
+                        "UPDATE {t} SET {name} = '{REPAIRED}' WHERE {name} IS NULL;\nALTER TABLE {t} ALTER COLUMN {name} SET NOT NULL;"
                     );
                     return (file, Effect::Repaired(lineage));
                 }
                 6 if column.not_null => {
                     self.columns[at].not_null = false;
-                    format!("ALTER TABLE t ALTER COLUMN {name} DROP NOT NULL;")
+                    format!("ALTER TABLE {t} ALTER COLUMN {name} DROP NOT NULL;")
                 }
                 7 => {
                     let kind = match column.kind {
@@ -288,19 +297,29 @@ impl Table {
                         _ => continue,
                     };
                     self.columns[at].kind = kind;
-                    format!("ALTER TABLE t ALTER COLUMN {name} TYPE {kind};")
+                    format!("ALTER TABLE {t} ALTER COLUMN {name} TYPE {kind};")
                 }
                 8 if column.kind != "text" => {
                     self.columns[at].indexed = true;
-                    format!("ALTER TABLE t ADD CHECK ({name}::text <> 'never');")
+                    format!("ALTER TABLE {t} ADD CHECK ({name}::text <> 'never');")
                 }
                 9 => {
                     self.columns[at].has_default = true;
-                    format!("ALTER TABLE t ALTER COLUMN {name} SET DEFAULT '9';")
+                    format!("ALTER TABLE {t} ALTER COLUMN {name} SET DEFAULT '9';")
                 }
                 10 => {
                     self.columns[at].indexed = true;
-                    format!("ALTER TABLE t ADD UNIQUE ({name}, id);")
+                    format!("ALTER TABLE {t} ADD UNIQUE ({name}, id);")
+                }
+                11..13 if of_table > 1 && !self.partitioned && !column.not_null && !column.has_default => {
+                    let other = if t == "t" { "u" } else { "t" };
+                    self.columns[at] =
+                        Column { table: other, name: fresh.clone(), indexed: false, ..column.clone() };
+                    format!(
+                        "ALTER TABLE {other} ADD COLUMN {fresh} {};\nUPDATE {other} SET {fresh} = {t}.{name} FROM {t} WHERE {t}.id = {other}.id;\n\
+                         ALTER TABLE {t} DROP COLUMN {name};",
+                        column.kind
+                    )
                 }
                 _ => continue,
             };

@@ -87,7 +87,7 @@ impl Session {
             other => {
                 let id = *self.account.rows.keys().nth(fastrand::usize(0..known)).unwrap();
                 if other == 9 && id > own {
-                    self.run(&format!("DELETE FROM t WHERE id = {id}")).await;
+                    self.run(&format!("DELETE FROM u WHERE id = {id}; DELETE FROM t WHERE id = {id}")).await;
                     self.account.rows.remove(&id);
                     self.account.deleted.push(id);
                     return;
@@ -96,19 +96,23 @@ impl Session {
             }
         };
         let written = self.values(id, version, insert);
-        let column = |lineage: &usize| self.history.versions[version].column(*lineage).unwrap().name.clone();
-        let names: Vec<String> = written.keys().map(column).collect();
-        let literals: Vec<String> = written
-            .values()
-            .map(|value| value.as_ref().map_or_else(|| "NULL".to_owned(), |value| format!("'{value}'")))
-            .collect();
-        let sql = if insert {
-            format!("INSERT INTO t (id, {}) VALUES ({id}, {})", names.join(", "), literals.join(", "))
-        } else {
+        let mut by_table = BTreeMap::from([("t", Vec::new()), ("u", Vec::new())]);
+        for (lineage, value) in &written {
+            let column = self.history.versions[version].column(*lineage).unwrap();
+            let literal = value.as_ref().map_or_else(|| "NULL".to_owned(), |value| format!("'{value}'"));
+            by_table.entry(column.table).or_default().push((column.name.clone(), literal));
+        }
+        let statement = |(table, values): (&str, Vec<(String, String)>)| {
+            if insert {
+                let names: String = values.iter().map(|(name, _)| format!(", {name}")).collect();
+                let literals: String = values.iter().map(|(_, literal)| format!(", {literal}")).collect();
+                return Some(format!("INSERT INTO {table} (id{names}) VALUES ({id}{literals})"));
+            }
             let sets: Vec<String> =
-                names.iter().zip(&literals).map(|(name, literal)| format!("{name} = {literal}")).collect();
-            format!("UPDATE t SET {} WHERE id = {id}", sets.join(", "))
+                values.iter().map(|(name, literal)| format!("{name} = {literal}")).collect();
+            (!sets.is_empty()).then(|| format!("UPDATE {table} SET {} WHERE id = {id}", sets.join(", ")))
         };
+        let sql = by_table.into_iter().filter_map(statement).collect::<Vec<_>>().join("; ");
         self.run(&sql).await;
         let row = self.account.rows.entry(id).or_default();
         row.extend(written.into_iter().map(|(lineage, value)| (lineage, (number, version, value))));
@@ -204,12 +208,12 @@ impl Account {
             };
             tests.push(format!("coalesce({}::{compared} = '{value}', false)", column.name));
         }
-        let sees =
-            text(connection, &format!("SELECT ({})::text FROM t WHERE id = {id}", tests.join(" AND "))).await;
+        let both = format!("FROM t JOIN u USING (id) WHERE id = {id}");
+        let sees = text(connection, &format!("SELECT ({})::text {both}", tests.join(" AND "))).await;
         if sees == "true" {
             return None;
         }
-        let row = text(connection, &format!("SELECT to_jsonb(t)::text FROM t WHERE id = {id}")).await;
+        let row = text(connection, &format!("SELECT (to_jsonb(t) || to_jsonb(u))::text {both}")).await;
         Some(format!("row {id}: {row}\nmust be: {}\nwritten: {:?}", tests.join(" AND "), self.rows[&id]))
     }
 }
