@@ -228,7 +228,7 @@ impl Tables {
             let (name, lineage, t) = (&column.name, column.lineage, column.table);
             let of_table = self.columns.iter().filter(|other| other.table == t).count();
             let fresh = self.name();
-            let plain = match self.rng.u8(0..13) {
+            let plain = match self.rng.u8(0..16) {
                 0 => {
                     self.columns.push(Column {
                         lineage: self.next,
@@ -311,7 +311,7 @@ impl Tables {
                     self.columns[at].indexed = true;
                     format!("ALTER TABLE {t} ADD UNIQUE ({name}, id);")
                 }
-                11..13 if of_table > 1 && !self.partitioned && !column.not_null && !column.has_default => {
+                11..16 if of_table > 1 && !self.partitioned && !column.not_null && !column.has_default => {
                     let other = if t == "t" { "u" } else { "t" };
                     self.columns[at] =
                         Column { table: other, name: fresh.clone(), indexed: false, ..column.clone() };
