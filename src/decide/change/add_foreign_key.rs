@@ -1,7 +1,7 @@
 //! Shape: ALTER TABLE … ADD [CONSTRAINT name] FOREIGN KEY; REFERENCES behind a column that is added.
 //! Phases: contract: NOT VALID, then VALIDATE; expand if its columns are added by the file and nothing fills them.
 //! Locks: SHARE ROW EXCLUSIVE on both tables, catalog-only; SHARE UPDATE EXCLUSIVE while it is validated. A partitioned table
-//! before PostgreSQL 18: the same on each partition, then ACCESS EXCLUSIVE on both, catalog-only.
+//! before version 18 of the server: the same on each partition, then ACCESS EXCLUSIVE on both, catalog-only.
 //! Undo: DROP CONSTRAINT, ACCESS EXCLUSIVE on both tables.
 //! Limits: an UPDATE of the file cannot say how orphans come within it: correct them first.
 
