@@ -16,7 +16,7 @@ use crate::decide::draft::{
     Draft, Retyped, TableDraft, has_constraint, has_unproved, table_step, undo_only, validate,
 };
 use crate::decide::plan::{Replaced, SealedColumn, Step};
-use crate::model::catalog::{Catalog, Column, Constraint, Index, Table};
+use crate::model::catalog::{Catalog, Column, Constraint, Index, Leaf, Table};
 use crate::model::sql::Expression;
 use crate::words::ident::{Ident, QualifiedName, literal};
 use crate::words::lock_mode::LockMode;
@@ -194,6 +194,7 @@ impl Parts {
             self.push(rename(name, &hidden), rename(&hidden, name));
             self.push(rename(&fresh, name), rename(name, &fresh));
             if old.identity {
+                self.free_partitions(known, name);
                 self.swap_identity(draft, names, retyped, old);
             } else {
                 let set = |column: &Ident, default: &str| {
@@ -211,6 +212,7 @@ impl Parts {
             if old.not_null && !old.identity {
                 let [free, set, done] = swap_not_null(draft, names, old);
                 self.push(free, back_not_valid(names, old));
+                self.free_partitions(known, name);
                 self.push(set, names.alter(&format!("ALTER COLUMN {name} DROP NOT NULL")));
                 self.one_way(done);
             }
@@ -231,6 +233,15 @@ impl Parts {
                 }),
             });
         }
+    }
+
+    /// Backwards, behind the DROP NOT NULL of the whole: a partition that had a key over the column may have made NOT NULL its
+    /// own (since version 18 of the server).
+    fn free_partitions(&mut self, known: &Table, column: &Ident) {
+        let leaves = known.partitions.iter().flat_map(|partitions| &partitions.leaves);
+        self.swap.extend(leaves.map(|Leaf { name, .. }| {
+            (None, Some(format!("ALTER TABLE IF EXISTS {name} ALTER COLUMN {column} DROP NOT NULL")))
+        }));
     }
 
     /// A sequence that belongs to the column goes over to the new one, and counts in its type.
