@@ -118,7 +118,8 @@ async fn what_a_partitioned_table_cannot_have_is_refused_by_name() {
         ("ALTER TABLE ev RENAME COLUMN at TO happened;", "decides in which partition"),
         ("ALTER TABLE ev DROP COLUMN at;", "decides in which partition"),
         ("ALTER TABLE ev ALTER COLUMN at TYPE bigint;", "decides in which partition"),
-        ("ALTER TABLE ev ALTER COLUMN qty TYPE bigint;", "has an index, a constraint"),
+        ("ALTER TABLE own ALTER COLUMN c TYPE bigint;", "that only a partition has"),
+        ("ALTER TABLE own ALTER COLUMN p TYPE bigint;", "is part of a foreign key"),
         ("CREATE UNIQUE INDEX ON ev (id);", "must hold `at`"),
         ("ALTER TABLE ev ADD UNIQUE (name);", "a key of `public.ev` must hold `at`"),
         ("ALTER TABLE ev ADD CONSTRAINT k UNIQUE USING INDEX ev_name_idx;", "no USING INDEX"),
@@ -152,7 +153,8 @@ async fn what_a_partitioned_table_cannot_have_is_refused_by_name() {
         ("ALTER TABLE own DETACH PARTITION own_1;", "foreign keys of `public.points` point at"),
     ] {
         let more = "CREATE TABLE other (LIKE ev INCLUDING CONSTRAINTS); ALTER TABLE other ADD PRIMARY KEY (at, id);
-            CREATE TABLE own (a int PRIMARY KEY, c int) PARTITION BY RANGE (a); CREATE TABLE own_1 PARTITION OF own FOR VALUES FROM (0) TO (10);
+            CREATE TABLE others (id int PRIMARY KEY);
+            CREATE TABLE own (a int PRIMARY KEY, c int, p int REFERENCES others) PARTITION BY RANGE (a); CREATE TABLE own_1 PARTITION OF own FOR VALUES FROM (0) TO (10);
             CREATE INDEX ON own_1 (c); CREATE TABLE points (a int REFERENCES own);";
         let project = Project::new(&format!("{SETUP} {more}"), &[("0001_x.sql", file)]).await;
         project.migrate(&["plan"]).await.expect(1).says(says);
@@ -224,4 +226,33 @@ async fn a_table_that_loses_a_partition_changes_only_after_that() {
     project.migrate(&["expand"]).await.expect(0);
     project.write("0002_x.sql", SPLIT);
     project.migrate(&["expand"]).await.expect(1).says("migrate contract 0001");
+}
+
+#[tokio::test]
+async fn a_partition_that_is_detached_or_dropped_meanwhile_keeps_its_key_and_stops_nobody() {
+    let project = project("ALTER TABLE ev ALTER COLUMN id TYPE numeric, ALTER COLUMN qty TYPE bigint;").await;
+    let database = &project.database;
+    database
+        .run("CREATE TABLE ev_3 PARTITION OF ev FOR VALUES FROM (200) TO (300); CREATE TABLE ev_4 PARTITION OF ev FOR VALUES FROM (300) TO (400);
+              CREATE TABLE ev_5 PARTITION OF ev FOR VALUES FROM (400) TO (500);")
+        .await;
+    project.migrate(&["expand"]).await.expect(0);
+    database.run("ALTER TABLE ev DETACH PARTITION ev_2; DROP TABLE ev_3").await;
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web-1", "1").await;
+    database.run("ALTER TABLE ev DETACH PARTITION ev_4").await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    let keys = "SELECT string_agg(conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid), ', ' ORDER BY conrelid::regclass::text)
+                FROM pg_constraint WHERE contype = 'p' AND conrelid::regclass::text LIKE 'ev%'";
+    let each = |names: &[&str]| {
+        let key = |name: &&str| format!("{name} {name}_pkey PRIMARY KEY (at, id)");
+        names.iter().map(key).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(database.text(keys).await, each(&["ev", "ev_1", "ev_2", "ev_4", "ev_5"]));
+    database.run("DROP TABLE ev_5").await;
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    assert_eq!(database.text(keys).await, each(&["ev", "ev_1", "ev_2", "ev_4"]));
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+    assert_eq!(database.text("SELECT pg_typeof(id)::text FROM ev LIMIT 1").await, "numeric");
+    assert_eq!(database.text("SELECT pg_typeof(id)::text FROM ev_2 LIMIT 1").await, "bigint");
 }

@@ -324,6 +324,16 @@ pub(super) fn key(
     Ok((steps.collect(), sql))
 }
 
+/// A statement about a partition that may have been dropped or detached meanwhile: then what hangs on it is its own.
+pub(super) fn if_part(whole: &QualifiedName, part: &QualifiedName, sql: &str) -> String {
+    format!(
+        "DO $pontoon$\nBEGIN\n  IF EXISTS (SELECT FROM pg_partition_tree({}::regclass) AS p WHERE p.relid = to_regclass({})) THEN\n    \
+         {sql};\n  END IF;\nEND\n$pontoon$",
+        literal(&whole.to_string()),
+        literal(&part.to_string())
+    )
+}
+
 /// A partition that was dropped meanwhile needs no index.
 pub(super) fn if_there(leaf: &QualifiedName, step: Step) -> Step {
     let gone = format!("to_regclass({}) IS NULL", literal(&leaf.to_string()));

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::decide::change::constraint::lock;
 use crate::decide::change::hand_over::{HandedOver, handed_over};
 use crate::decide::change::mapping::{hidden_name, new_name};
+use crate::decide::change::partitioned;
 use crate::decide::change::sequence::{counts, identity, keeping_count, options};
 use crate::decide::change::set_not_null::{check_name, prove};
 use crate::decide::change::swap_index::SwappedIndex;
@@ -194,7 +195,7 @@ impl Parts {
             self.push(rename(name, &hidden), rename(&hidden, name));
             self.push(rename(&fresh, name), rename(name, &fresh));
             if old.identity {
-                self.free_partitions(known, name);
+                self.free_partitions(names.table, known, name);
                 self.swap_identity(draft, names, retyped, old);
             } else {
                 let set = |column: &Ident, default: &str| {
@@ -212,7 +213,7 @@ impl Parts {
             if old.not_null && !old.identity {
                 let [free, set, done] = swap_not_null(draft, names, old);
                 self.push(free, back_not_valid(names, old));
-                self.free_partitions(known, name);
+                self.free_partitions(names.table, known, name);
                 self.push(set, names.alter(&format!("ALTER COLUMN {name} DROP NOT NULL")));
                 self.one_way(done);
             }
@@ -237,10 +238,11 @@ impl Parts {
 
     /// Backwards, behind the DROP NOT NULL of the whole: a partition that had a key over the column may have made NOT NULL its
     /// own (since version 18 of the server).
-    fn free_partitions(&mut self, known: &Table, column: &Ident) {
+    fn free_partitions(&mut self, table: &QualifiedName, known: &Table, column: &Ident) {
         let leaves = known.partitions.iter().flat_map(|partitions| &partitions.leaves);
         self.swap.extend(leaves.map(|Leaf { name, .. }| {
-            (None, Some(format!("ALTER TABLE IF EXISTS {name} ALTER COLUMN {column} DROP NOT NULL")))
+            let sql = format!("ALTER TABLE {name} ALTER COLUMN {column} DROP NOT NULL");
+            (None, Some(partitioned::if_part(table, name, &sql)))
         }));
     }
 

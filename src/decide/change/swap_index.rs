@@ -3,7 +3,7 @@
 
 use crate::decide::change::constraint::lock;
 use crate::decide::change::create_index::concurrent;
-use crate::decide::change::partitioned::{if_there, late, partitioned_index};
+use crate::decide::change::partitioned::{if_part, if_there, late, partitioned_index};
 use crate::decide::change::retype::Names;
 use crate::decide::draft::{has_constraint, undo_only};
 use crate::decide::plan::Step;
@@ -85,7 +85,7 @@ impl SwappedIndex<'_> {
                 let hidden = names.hidden(&part.index);
                 let rename = |from: &Ident, to: &Ident| {
                     let from = QualifiedName::new(part.table.schema.clone(), from.clone());
-                    Some(format!("ALTER INDEX IF EXISTS {from} RENAME TO {to}"))
+                    Some(if_part(names.table, &part.table, &format!("ALTER INDEX {from} RENAME TO {to}")))
                 };
                 (rename(&part.index, &hidden), rename(&hidden, &part.index))
             }));
@@ -151,7 +151,7 @@ impl SwappedIndex<'_> {
                 true => format!("{word} USING INDEX {}{timing}", built(index)),
                 false => definition.to_owned(),
             };
-            format!("ALTER TABLE IF EXISTS {table} ADD CONSTRAINT {index} {what}")
+            if_part(names.table, table, &format!("ALTER TABLE {table} ADD CONSTRAINT {index} {what}"))
         }));
         sql.push(names.alter(&format!("ADD CONSTRAINT {key} {definition}")));
         sql
