@@ -100,6 +100,7 @@ fn look(statement: &Statement) -> Vec<Finding> {
         | StatementKind::Describe(_)
         | StatementKind::Revoke
         | StatementKind::CreateOnTable(_)
-        | StatementKind::DropObjects(_) => Vec::new(),
+        | StatementKind::DropObjects(_)
+        | StatementKind::Publication(_) => Vec::new(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use crate::model::object::{Object, ObjectRef};
+pub(crate) use crate::model::object::{Object, ObjectRef, Publication};
 use crate::model::sql::{Name, ObjectKind, Target};
 use crate::words::ident::{Ident, QualifiedName};
 use crate::words::version::Version;
@@ -29,6 +29,8 @@ pub(crate) struct Catalog {
     /// Objects whose names occur in the files, with what is known of them.
     #[serde(default)]
     pub(crate) known_objects: Vec<Object>,
+    #[serde(default)]
+    pub(crate) publications: Vec<Publication>,
     /// What a function's name and types mean, as the server describes it.
     #[serde(default, skip)]
     pub(crate) signatures: BTreeMap<String, String>,
@@ -79,6 +81,8 @@ pub(crate) struct Table {
     pub(crate) row_security: bool,
     /// Whether row security, where it is enabled, counts for the owner too.
     pub(crate) row_security_forced: bool,
+    /// Whether logical replication can tell its rows, of each partition, from each other.
+    pub(crate) replica_identity: bool,
     pub(crate) columns: Vec<Column>,
     pub(crate) indexes: Vec<Index>,
     pub(crate) constraints: Vec<Constraint>,
@@ -264,6 +268,7 @@ impl Table {
             grants: Vec::new(),
             row_security: false,
             row_security_forced: false,
+            replica_identity: true,
             columns: Vec::new(),
             indexes: Vec::new(),
             constraints: Vec::new(),

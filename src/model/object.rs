@@ -1,5 +1,7 @@
 //! Objects besides tables and columns, as a picture of a database has them.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::sql::{Action, Name, NewName, Statement, StatementKind};
@@ -72,6 +74,25 @@ fn makes(statement: &Statement, name: &QualifiedName) -> bool {
             matches!(&rename.to, NewName::Name(new) if *new == name.name)
         }
         _ => false,
+    }
+}
+
+/// A publication of logical replication.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Publication {
+    pub(crate) name: Ident,
+    /// Whether it publishes UPDATE or DELETE.
+    pub(crate) changes: bool,
+    pub(crate) all_tables: bool,
+    /// The tables that it names, among those that the files speak of.
+    pub(crate) listed: BTreeSet<QualifiedName>,
+    /// Those that it publishes by their own names: partitions instead of what they are of, and those of a schema.
+    pub(crate) tables: BTreeSet<QualifiedName>,
+}
+
+impl Publication {
+    pub(crate) fn publishes(&self, table: &QualifiedName) -> bool {
+        self.all_tables || self.listed.contains(table) || self.tables.contains(table)
     }
 }
 

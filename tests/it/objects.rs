@@ -272,3 +272,76 @@ async fn ordinary_files_about_objects_go_through() {
         assert_eq!(shape(&mut one).await, shape(&mut other).await, "{file}");
     }
 }
+
+const PUBLISHED: &str = "
+CREATE TABLE t (id int PRIMARY KEY, name text);
+CREATE TABLE log (id int NOT NULL UNIQUE, name text);
+CREATE PUBLICATION feed FOR TABLE t;
+CREATE PUBLICATION inserts FOR TABLE log WITH (publish = 'insert');
+INSERT INTO t SELECT i, 'A' FROM generate_series(1, 10) AS i; INSERT INTO log SELECT i, 'A' FROM generate_series(1, 10) AS i;";
+
+#[tokio::test]
+async fn a_publication_that_would_stop_old_code_is_refused() {
+    for (file, says) in [
+        ("CREATE PUBLICATION p FOR TABLE log;", "`public.log` has no replica identity"),
+        ("ALTER PUBLICATION feed ADD TABLE log;", "`public.log` has no replica identity"),
+        ("ALTER TABLE log ADD PRIMARY KEY (id); CREATE PUBLICATION p FOR TABLE log;", "no replica identity"),
+        ("CREATE PUBLICATION p FOR TABLE t (name);", "only a part of `public.t` is published"),
+        ("ALTER TABLE t REPLICA IDENTITY NOTHING;", "publication feed publishes it"),
+        ("CREATE PUBLICATION feed;", "publication feed exists already"),
+        ("ALTER PUBLICATION feed ADD TABLE t;", "lists `public.t` already"),
+        ("ALTER PUBLICATION feed DROP TABLE log;", "does not list `public.log`"),
+        ("ALTER PUBLICATION nothing ADD TABLE t;", "there is no publication nothing"),
+        ("DROP PUBLICATION nothing;", "there is no publication nothing"),
+        ("CREATE PUBLICATION p FOR ALL TABLES;", "CREATE PUBLICATION is not supported"),
+        ("ALTER PUBLICATION feed SET (publish = 'insert');", "ALTER PUBLICATION is not supported"),
+        ("ALTER PUBLICATION feed DROP TABLE t; DROP TABLE t;", "split the file"),
+        ("ALTER PUBLICATION feed DROP TABLE t; ALTER TABLE t RENAME TO u;", "nothing was changed"),
+        (
+            "ALTER TABLE log ADD COLUMN n text; UPDATE log SET n = upper(name); ALTER TABLE log DROP COLUMN name;",
+            "",
+        ),
+    ] {
+        let project = Project::new(PUBLISHED, &[("0001_x.sql", file)]).await;
+        let ran = project.migrate(&["expand"]).await;
+        ran.expect(i32::from(!says.is_empty()));
+        assert!(ran.stderr.contains(says), "{file}\n{}", ran.stderr);
+    }
+}
+
+#[tokio::test]
+async fn rows_that_nobody_can_update_are_not_backfilled() {
+    let setup = format!("{PUBLISHED} ALTER PUBLICATION inserts SET (publish = 'insert, delete');");
+    let file = "ALTER TABLE log ADD COLUMN n text; UPDATE log SET n = upper(name);";
+    let project = Project::new(&setup, &[("0001_x.sql", file)]).await;
+    let refused = project.migrate(&["plan"]).await;
+    refused.expect(1);
+    assert!(refused.stderr.contains("publication inserts publishes it"), "{}", refused.stderr);
+    project.write("0001_x.sql", &format!("ALTER TABLE log REPLICA IDENTITY FULL; {file}"));
+    project.migrate(&["up"]).await.expect(0);
+}
+
+#[tokio::test]
+async fn the_plan_says_which_columns_the_subscribers_of_a_table_need() {
+    let file = "ALTER TABLE t ADD COLUMN label text; UPDATE t SET label = upper(name); ALTER TABLE t DROP COLUMN name;";
+    let project = Project::new(PUBLISHED, &[("0001_x.sql", file)]).await;
+    let plan = project.migrate(&["plan"]).await;
+    plan.expect(0);
+    let says = "public.t is published by feed: a subscription stops where the subscriber's table has not label from expand on";
+    assert!(plan.stdout.contains(says), "{}", plan.stdout);
+}
+
+#[tokio::test]
+async fn a_publication_that_a_migration_takes_away_is_left_alone_until_then() {
+    let project = Project::new(PUBLISHED, &[("0001_x.sql", "DROP PUBLICATION feed;")]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.write("0002_x.sql", "ALTER PUBLICATION feed DROP TABLE t;");
+    let refused = project.migrate(&["plan"]).await;
+    refused.expect(1);
+    assert!(refused.stderr.contains("migrate contract 0001"), "{}", refused.stderr);
+    let contract = ["contract", "--soak", "0s", "--override", "no-new-instance", "--because", "test"];
+    project.migrate(&contract).await.expect(0);
+    project.write("0002_x.sql", "CREATE PUBLICATION feed FOR TABLE t;");
+    project.write("0003_x.sql", "ALTER PUBLICATION feed DROP TABLE t;");
+    project.migrate(&["up"]).await.expect(0);
+}

@@ -33,6 +33,7 @@ pub(crate) mod names;
 pub(crate) mod partition;
 pub(crate) mod partitioned;
 pub(crate) mod partitioned_foreign_key;
+pub(crate) mod publication;
 pub(crate) mod rename_column;
 pub(crate) mod rename_constraint;
 pub(crate) mod rename_object;
@@ -94,6 +95,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), V
         StatementKind::CreateObject(object) => one(create_object::plan(draft, statement, object)),
         StatementKind::CreateOnTable(object) => one(create_on_table::plan(draft, statement, object)),
         StatementKind::DropObjects(objects) => one(drop_object::plan(draft, statement, objects)),
+        StatementKind::Publication(change) => one(publication::plan(draft, statement, change)),
         StatementKind::Revoke => one(revoke::plan(draft, statement)),
         StatementKind::AddEnumValue => one(create_object::plan_enum_value(draft, statement)),
         StatementKind::Rename(rename) => one(rename_object::plan(draft, statement, rename)),

@@ -4,7 +4,7 @@
 //! Undo: none: it runs after the soak, when there is only forward.
 //! Limits: a GRANT on the same object goes into a migration of its own.
 
-use crate::decide::draft::Draft;
+use crate::decide::draft::{Draft, step};
 use crate::model::catalog::ObjectRef;
 use crate::model::problem::Problem;
 use crate::model::sql::{Name, Statement};
@@ -25,7 +25,8 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), P
         return draft.run_in_expand(statement, "revoke".to_owned(), Vec::new(), Vec::new());
     }
     draft.note(&statement.span, "REVOKE", "contract: old code may need the right");
-    draft.run_with_drops(statement, "revoke".to_owned());
+    let revoked = step("revoke".to_owned(), vec![statement.text.clone()], Vec::new(), Vec::new());
+    draft.run_with_drops(statement, revoked);
     for name in &objects {
         draft.touch(ObjectRef::new("rights", name), &statement.span)?;
     }

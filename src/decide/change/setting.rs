@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use crate::decide::change::constraint::lock;
+use crate::decide::change::publication;
 use crate::decide::draft::{Draft, Phase, step};
 use crate::model::problem::Problem;
 use crate::words::ident::{Ident, QualifiedName};
@@ -25,6 +26,7 @@ pub(crate) fn plan(
     {
         return Err(Problem::no_column(span.clone(), table, column, "named here"));
     }
+    replica_identity(draft, span, table, text)?;
     draft.note(span, format!("{text} on {}", table.plain()), "expand: run it; no query sees it");
     if column.is_none_or(|column| draft.added(table, column).is_none()) {
         draft.warnings.push(format!("abort leaves this in place: ALTER TABLE {} {text}", table.plain()));
@@ -37,4 +39,25 @@ pub(crate) fn plan(
         step(format!("{text} on {}", table.plain()), sql, Vec::new(), vec![lock(table, mode)]),
     );
     Ok(())
+}
+
+/// Whether rows can still be told from each other: the server lets nobody update published rows that cannot.
+fn replica_identity(
+    draft: &mut Draft<'_>,
+    span: &Range<usize>,
+    table: &QualifiedName,
+    text: &str,
+) -> Result<(), Problem> {
+    let words: Vec<String> = text.split_whitespace().map(str::to_uppercase).collect();
+    let [first, second, how, ..] = words.as_slice() else { return Ok(()) };
+    let Some(known) = draft.catalog.table_mut(table).filter(|_| first == "REPLICA" && second == "IDENTITY")
+    else {
+        return Ok(());
+    };
+    known.replica_identity = match how.as_str() {
+        "NOTHING" => false,
+        "DEFAULT" => known.indexes.iter().any(|index| index.primary && index.plain),
+        _ => true,
+    };
+    publication::check_writable(draft, span, table)
 }

@@ -2,7 +2,7 @@
 
 use crate::decide::change::mapping::{check_downs, hidden_name, mappings};
 use crate::decide::change::set_not_null::{check_name, prove};
-use crate::decide::change::{create_index, partitioned, retype};
+use crate::decide::change::{create_index, partitioned, publication, retype};
 use crate::decide::draft::{Added, Draft, Renamed, Role, TableDraft, install, table_step};
 use crate::decide::plan::{Convert, Job, Loss, SealedColumn, Step, Work};
 use crate::decide::sync::{Mapping, Repair, Shape};
@@ -114,6 +114,9 @@ pub(crate) fn assemble(
         }
     }
     draft.warnings.extend(warnings);
+    let names: Vec<Ident> = columns.iter().map(|column| column.name.clone()).collect();
+    let hidden: Vec<Ident> = seal.hidden.iter().map(|hidden| hidden.hidden.clone()).collect();
+    publication::warn(draft, table, &names, &hidden);
     Ok(Parts {
         expand: step(format!("expand {}", table.plain()), expand, undo),
         settle,

@@ -10,6 +10,7 @@ use crate::decide::change;
 use crate::decide::plan::{FORMAT, Job, Plan, Step};
 use crate::model::catalog::Catalog;
 use crate::model::problem::Problem;
+use crate::model::sql::Statement;
 use crate::words::ident::{Ident, QualifiedName};
 
 impl Draft<'_> {
@@ -66,6 +67,8 @@ impl Draft<'_> {
                 parts.columns.iter().map(|column| format!("{}.{}", table.name.plain(), column.name.as_str())),
             );
             if let Some(model) = after.table_mut(&table.name) {
+                model.replica_identity =
+                    self.catalog.table(&table.name).is_none_or(|known| known.replica_identity);
                 model.columns.extend(parts.columns);
             }
         }
@@ -101,6 +104,7 @@ impl Draft<'_> {
             after.relations.iter().skip(before.relations.len()).map(|relation| relation.name.plain()),
         );
         after.objects.extend(self.catalog.objects.iter().cloned());
+        after.publications.clone_from(&self.catalog.publications);
         jobs.append(&mut self.data_jobs);
         for job in &jobs {
             if let Some(once) = job.once() {
@@ -113,6 +117,11 @@ impl Draft<'_> {
             }
         }
         let worked: BTreeSet<QualifiedName> = jobs.iter().map(|job: &Job| job.table.clone()).collect();
+        for table in &worked {
+            let named = |statement: &&Statement| statement.words.contains(table.name.as_str());
+            let span = self.file.statements.iter().find(named).map(|statement| statement.span.clone());
+            change::publication::check_writable(&self, &span.unwrap_or_default(), table)?;
+        }
         self.settle.extend(worked.iter().map(analyze));
         let (new_keys, handed_over) = change::hand_over::foreign_keys(&self, &tables, before);
         self.restrict.extend(new_keys);

@@ -266,9 +266,9 @@ impl Draft<'_> {
         self.late.push(statement.clone());
     }
 
-    /// Runs a statement among the drops.
-    pub(crate) fn run_with_drops(&mut self, statement: &Statement, title: String) {
-        self.push_drop(step(title, vec![statement.text.clone()], Vec::new(), Vec::new()));
+    /// Runs a step among the drops, which names what the statement names.
+    pub(crate) fn run_with_drops(&mut self, statement: &Statement, step: Step) {
+        self.push_drop(step);
         self.late.push(statement.clone());
     }
 

@@ -9,6 +9,7 @@ mod change;
 mod data;
 mod expression;
 mod object;
+mod publication;
 mod read;
 mod statement;
 
@@ -17,6 +18,7 @@ use squawk_syntax::{SourceFile, SyntaxElement, SyntaxKind, SyntaxNode};
 
 pub(crate) use change::{Apart, Conjunct, DataChange, SetColumn, SetValue, Verb};
 pub(crate) use expression::Expression;
+pub(crate) use publication::{PublicationChange, PublicationVerb, PublishedTable};
 pub(crate) use read::rename_in_index;
 pub(crate) use statement::{
     Action, ColumnDefault, ConstraintKind, CreateIndex, CreateObject, CreateOnTable, DropObjects, IndexTail,

@@ -10,6 +10,7 @@ use super::alter_table::{alter_table, constraint, new_column};
 use super::data::data;
 use super::expression::Expression;
 use super::object::object;
+use super::publication::publication;
 use super::statement::{CreateIndex, IndexTail, Name, Statement, StatementKind};
 use crate::model::directive::Placed;
 use crate::model::problem::Problem;
@@ -170,7 +171,7 @@ fn kind(text: &str, node: &SyntaxNode, whole: &Range<usize>) -> Result<Statement
             )
             .help("each step gets the transaction it needs; take this out"));
         }
-        _ => object(node).unwrap_or_else(|| other(text, whole)),
+        _ => object(node).or_else(|| publication(node)).unwrap_or_else(|| other(text, whole)),
     })
 }
 

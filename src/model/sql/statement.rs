@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::change::{DataChange, SetColumn};
 use super::expression::Expression;
+use super::publication::PublicationChange;
 use crate::model::directive::Placed;
 use crate::words::ident::Ident;
 
@@ -112,6 +113,7 @@ pub(crate) enum StatementKind {
     /// A new name or schema for an object, a label of an enum, or an attribute of a composite.
     Rename(RenameObject),
     DropObjects(DropObjects),
+    Publication(PublicationChange),
     /// `COMMENT`, or `GRANT`.
     Describe(&'static str),
     /// `REVOKE`.

@@ -86,6 +86,20 @@ SELECT
             SELECT CASE c.relkind WHEN 'v' THEN 'view:' WHEN 'm' THEN 'materialized view:' ELSE 'sequence:' END || n.nspname || '.' || c.relname
             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind IN ('v', 'm', 'S')) AS o), '[]') AS objects,
     coalesce((
+        SELECT jsonb_agg(jsonb_build_object(
+            'name', pub.pubname,
+            'changes', pub.pubupdate OR pub.pubdelete,
+            'all_tables', pub.puballtables,
+            'listed', coalesce((
+                SELECT jsonb_agg(jsonb_build_object('schema', n.nspname, 'name', c.relname))
+                FROM pg_publication_rel AS pr JOIN pg_class AS c ON c.oid = pr.prrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                WHERE pr.prpubid = pub.oid AND c.relname = ANY ($1::text[])), '[]'),
+            'tables', coalesce((
+                SELECT jsonb_agg(jsonb_build_object('schema', t.schemaname, 'name', t.tablename))
+                FROM pg_publication_tables AS t
+                WHERE t.pubname = pub.pubname AND NOT pub.puballtables AND t.tablename = ANY ($1::text[])), '[]')))
+        FROM pg_publication AS pub), '[]') AS publications,
+    coalesce((
         SELECT jsonb_agg(d.name) FROM (
             SELECT unnest(ARRAY[t.typname::text, n.nspname || '.' || t.typname]) AS name
             FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
@@ -181,6 +195,12 @@ SELECT
                 FROM aclexplode(c.relacl) AS x WHERE x.grantee <> c.relowner), '[]'),
             'row_security', c.relrowsecurity,
             'row_security_forced', c.relforcerowsecurity,
+            'replica_identity', NOT EXISTS (
+                SELECT FROM pg_class AS l
+                WHERE (l.oid = c.oid OR l.oid IN (SELECT p.relid FROM pg_partition_tree(c.oid) AS p)) AND l.relkind = 'r'
+                  AND l.relreplident <> 'f' AND NOT EXISTS (
+                      SELECT FROM pg_index AS i WHERE i.indrelid = l.oid
+                        AND CASE l.relreplident WHEN 'd' THEN i.indisprimary AND i.indimmediate ELSE i.indisreplident END)),
             'columns', coalesce((
                 SELECT jsonb_agg(jsonb_build_object(
                     'name', a.attname,

@@ -585,6 +585,25 @@ pub(crate) const KINDS: &[Kind] = &[
         abort_leaves: &[],
     },
     Kind {
+        name: "publications",
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL, touched int NOT NULL DEFAULT 0);
+            INSERT INTO users (id, name) SELECT i, 'F' || i || ' L' || i FROM generate_series(1, 3000) AS i;
+            CREATE TABLE visits (id int PRIMARY KEY); CREATE TABLE stops (id int);
+            CREATE PUBLICATION feed FOR TABLE visits; CREATE PUBLICATION log FOR TABLE stops WITH (publish = 'insert'); CREATE PUBLICATION \"Old\";",
+        migration: "CREATE PUBLICATION \"New\" FOR TABLE users, ONLY visits WITH (publish = 'insert, delete');
+            CREATE PUBLICATION empty;
+            ALTER TABLE stops REPLICA IDENTITY FULL;
+            ALTER PUBLICATION feed ADD TABLE users, stops;
+            CREATE TABLE fresh (id int PRIMARY KEY); ALTER PUBLICATION empty ADD TABLE fresh;
+            ALTER PUBLICATION feed DROP TABLE visits;
+            DROP PUBLICATION IF EXISTS log, \"Old\", nobody;",
+        plain: None,
+        old: NAME,
+        new: NAME,
+        abort_discards: false,
+        abort_leaves: &[],
+    },
+    Kind {
         name: "row security, policies and triggers",
         setup: "CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL, touched int NOT NULL DEFAULT 0);
             INSERT INTO users (id, name) SELECT i, 'F' || i || ' L' || i FROM generate_series(1, 3000) AS i;

@@ -39,6 +39,10 @@ SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
     UNION ALL
     SELECT format('statistics %s', pg_get_statisticsobjdef(s.oid)) FROM pg_statistic_ext AS s
     UNION ALL
+    SELECT format('publication %s update %s tables %s', p.pubname, p.pubupdate,
+                  (SELECT string_agg(r.prrelid::regclass::text, ' ' ORDER BY r.prrelid::regclass::text) FROM pg_publication_rel AS r WHERE r.prpubid = p.oid))
+    FROM pg_publication AS p
+    UNION ALL
     SELECT format('schema %s', nspname) FROM mine
 ) AS lines";
 
