@@ -324,3 +324,26 @@ async fn wait_for(project: &Project, sql: &str, expected: &str) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn writes_to_a_table_that_is_dropped_close_the_gate_and_cascades_do_not() {
+    let setup = "CREATE TABLE users (id int PRIMARY KEY);
+        CREATE TABLE visits (id int PRIMARY KEY, user_id int REFERENCES users ON DELETE CASCADE);
+        INSERT INTO users SELECT generate_series(1, 9); INSERT INTO visits SELECT i, i FROM generate_series(1, 9) AS i;";
+    let project = Project::new(setup, &[("0001_x.sql", "DROP TABLE visits;")]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web-1", "1").await;
+    let evidence = "SELECT coalesce(string_agg(application, ' '), '') FROM pontoon.old_write";
+    project.database.run("DELETE FROM users WHERE id = 1").await;
+    assert_eq!(project.database.text(evidence).await, "", "a foreign key's action is no code");
+    assert_eq!(project.database.text("SELECT count(*)::text FROM visits").await, "8");
+    project.database.run("SET application_name = 'nightly'; TRUNCATE visits").await;
+    assert_eq!(project.database.text(evidence).await, "nightly");
+    let mut command = project.command(&["contract"]);
+    command.env("MIGRATE_QUIET", "60s");
+    finish(command).await.expect(4).says("nightly");
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+    let left = "SELECT count(*)::text FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE n.nspname = 'pontoon' AND p.proname LIKE 'm1%'";
+    assert_eq!(project.database.text(left).await, "0");
+}

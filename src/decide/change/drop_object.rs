@@ -4,13 +4,14 @@
 //! Undo: while sealed, the old name again, or the policy or trigger as it was; an index and what was dropped stay gone.
 //! Limits: never CASCADE: what depends on the object is listed and must go first, in the same file or before. A name may be
 //! used again in the file for a view, function, policy or trigger: both change in one transaction, which readers of a
-//! materialized view wait for. Writes to a table that goes leave no evidence for the gate: registered instances do.
+//! materialized view wait for. Writes to a table that goes are evidence for the gate, from a trigger that expand makes.
 
 use std::ops::Range;
 
 use crate::decide::change::supported_table;
 use crate::decide::draft::{Draft, Phase, Touch, step, table_step};
 use crate::decide::plan::{Mode, Step, TableLock};
+use crate::decide::sync::Watch;
 use crate::model::catalog::Object;
 use crate::model::problem::Problem;
 use crate::model::sql::{DropObjects, ObjectKind, Statement, Target};
@@ -135,8 +136,17 @@ fn table(draft: &mut Draft<'_>, span: &Range<usize>, object: &Object) -> Result<
         .collect();
     locks.sort_by(|a, b| a.table.cmp(&b.table));
     locks.dedup();
-    draft.table(table);
-    draft.hide_object(object, ObjectKind::Table, span, locks)
+    let version = draft.file.version.number().to_string();
+    let watch = Watch {
+        id: format!("m{version}_w{}", known.oid),
+        version,
+        ledger: draft.settings.ledger.clone(),
+        table: table.clone(),
+    };
+    draft.table(table).expand.extend(watch.create());
+    draft.hide_object(object, ObjectKind::Table, span, locks)?;
+    draft.with_dropped_table(table, watch.drop_function());
+    Ok(())
 }
 
 fn index(draft: &mut Draft<'_>, object: &Object, span: &Range<usize>) -> Result<(), Problem> {

@@ -235,6 +235,14 @@ impl Draft<'_> {
         }
     }
 
+    /// Lets statements run behind the one that drops a table.
+    pub(crate) fn with_dropped_table(&mut self, table: &QualifiedName, sql: String) {
+        let goes = |going: &&mut Going| going.kind == ObjectKind::Table && &going.object.name == table;
+        if let Some(going) = self.objects.iter_mut().find(goes) {
+            going.drop.push(sql);
+        }
+    }
+
     /// Puts a statement in the place of an object that goes, with what takes it back: all change in one transaction.
     pub(crate) fn replace(&mut self, at: usize, sql: String, undo: String) {
         let number = self.at;

@@ -9,11 +9,13 @@ mod across;
 mod functions;
 mod repair;
 mod triggers;
+mod watch;
 
 use std::collections::BTreeSet;
 
 pub(crate) use across::{Across, Left, Moved};
 pub(crate) use repair::Repair;
+pub(crate) use watch::Watch;
 
 use crate::words::ident::{Ident, QualifiedName};
 

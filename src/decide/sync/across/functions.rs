@@ -258,7 +258,6 @@ impl Across {
             |reads| types(self.read_from_source(reads).into_iter().map(|(column, _)| column).collect());
         let mut all: Vec<(QualifiedName, String)> =
             triggers::KINDS.iter().map(|kind| (self.function(&[kind]), String::new())).collect();
-        all.push((self.function(&["note"]), String::new()));
         let key =
             self.key.iter().filter_map(|(_, target)| self.target_columns.iter().find(|c| &c.name == target));
         all.push((self.function(&["fetch"]), types(key.collect())));

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 
 use super::super::{SKIP_SETTING, Shape};
 use super::{Across, alike, all_null, row};
-use crate::decide::sync::triggers::{EVIDENCE_OPTIONS, evidence, note_bucket, note_setting};
 use crate::words::ident::{Ident, QualifiedName, literal};
 
 /// The session setting that holds the id of the mapping whose trigger is writing the other table.
@@ -47,14 +46,12 @@ impl Across {
                     body(kind)
                 )
             })
-            .chain(self.note_function())
             .collect()
     }
 
     /// A trigger needs no right to execute its function, so nobody else gets one.
     pub(crate) fn close_trigger_functions(&self) -> Vec<String> {
-        let mut used: BTreeSet<&str> = self.triggers().into_iter().map(|(kind, ..)| kind).collect();
-        used.extend(self.source_goes.then_some("note"));
+        let used: BTreeSet<&str> = self.triggers().into_iter().map(|(kind, ..)| kind).collect();
         used.iter()
             .map(|kind| format!("REVOKE ALL ON FUNCTION {}() FROM PUBLIC", self.function(&[kind])))
             .collect()
@@ -348,10 +345,9 @@ impl Across {
         );
         // The row as it is now: a trigger of the user may have changed it since.
         format!(
-            "DECLARE\n  s record;\n{}BEGIN\n{}  SELECT o.* INTO s FROM {source} AS o WHERE {};\n  IF NOT FOUND THEN\n    \
+            "DECLARE\n  s record;\n{}BEGIN\n  SELECT o.* INTO s FROM {source} AS o WHERE {};\n  IF NOT FOUND THEN\n    \
              RETURN NULL;\n  END IF;\n{}  RETURN NULL;\nEND\n",
             Self::outer_mark(),
-            self.evidence(),
             self.at_key("o", true, "NEW", true),
             self.forgiving(&work)
         )
@@ -364,31 +360,6 @@ impl Across {
         format!("    UPDATE {} AS t SET {} WHERE {at} AND NOT {some};\n", self.target, none.join(", "))
     }
 
-    /// Whoever writes a table that goes is old code, unless it is the other table's trigger that does. At most once in ten
-    /// seconds for each session, and never a reason to fail.
-    fn evidence(&self) -> String {
-        if !self.source_goes {
-            return String::new();
-        }
-        format!(
-            "  IF outer_mark = '' AND coalesce(pg_catalog.current_setting({}, true), '') <> {} THEN\n    PERFORM {}();\n  END IF;\n",
-            literal(&note_setting(&self.id)),
-            note_bucket(),
-            self.function(&["note"])
-        )
-    }
-
-    /// A function of its own, so that it waits for nobody while the others do. None where nothing is noted.
-    fn note_function(&self) -> Option<String> {
-        let body = evidence(&self.ledger, &self.version, &self.id);
-        self.source_goes.then(|| {
-            format!(
-                "CREATE OR REPLACE FUNCTION {}() RETURNS void LANGUAGE plpgsql {EVIDENCE_OPTIONS}AS $pontoon$\nBEGIN\n{body}END\n$pontoon$",
-                self.function(&["note"])
-            )
-        })
-    }
-
     fn lost(&self) -> String {
         let at = self.at_key("t", false, "OLD", true);
         let work = if self.makes_rows {
@@ -397,9 +368,8 @@ impl Across {
             self.set_null(&at)
         };
         format!(
-            "DECLARE\n{}BEGIN\n{}{}  RETURN NULL;\nEND\n",
+            "DECLARE\n{}BEGIN\n{}  RETURN NULL;\nEND\n",
             Self::outer_mark(),
-            self.evidence(),
             self.forgiving(&self.marked(&work))
         )
     }
