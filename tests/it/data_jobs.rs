@@ -56,6 +56,13 @@ async fn what_cannot_be_counted_out_is_refused() {
         ("INSERT INTO copy SELECT * FROM copy AS c;", "names of columns"),
         ("INSERT INTO copy (id) SELECT max(id) FROM t;", "the aggregate `max`"),
         ("UPDATE t SET nothing = 1;", "no column `nothing`"),
+        ("INSERT INTO copy (id) SELECT id FROM t UNION SELECT 1;", "SELECT … UNION"),
+        ("INSERT INTO copy (id) SELECT v.id FROM (VALUES (1)) AS v (id), t;", "does not begin with a table"),
+        ("WITH w AS (DELETE FROM t RETURNING id) INSERT INTO copy (id) SELECT 1;", "a WITH clause"),
+        (
+            "UPDATE t SET n = 1 WHERE id = 1; INSERT INTO copy (id) SELECT 1 WHERE EXISTS (SELECT FROM t WHERE n = 1);",
+            "split the file",
+        ),
         ("UPDATE t SET n = n + (SELECT sum(n) FROM t);", "reads other rows of it"),
         ("UPDATE t SET n = o.n FROM t AS o WHERE o.id = t.id - 1;", "reads other rows of it"),
         ("DELETE FROM t WHERE ctid NOT IN (SELECT min(ctid) FROM t GROUP BY n);", "reads other rows of it"),
@@ -213,4 +220,19 @@ async fn abort_counts_new_columns_of_types_without_a_schema() {
     project.migrate(&["expand"]).await.expect(0);
     project.migrate(&["abort", "1"]).await.expect(0);
     project.migrate(&["expand", "--to", "1"]).await.expect(0);
+}
+
+#[tokio::test]
+async fn rows_that_stand_in_the_statement_are_there_from_expand_on() {
+    let file = "INSERT INTO copy (id) SELECT 1 WHERE NOT EXISTS (SELECT FROM copy WHERE id = 1);
+        INSERT INTO copy (id) SELECT 1 WHERE NOT EXISTS (SELECT FROM copy WHERE id = 1);
+        INSERT INTO copy (id) (SELECT 2 UNION ALL (SELECT v.id FROM (VALUES (3)) AS v (id)));
+        INSERT INTO copy (id, n) SELECT i, i FROM generate_series(3, 6) AS i ON CONFLICT DO NOTHING RETURNING id;";
+    let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    let rows = project
+        .database
+        .text("SELECT string_agg(id || coalesce(':' || n, ''), ' ' ORDER BY id) FROM copy")
+        .await;
+    assert_eq!(rows, "1 2 3 4:4 5:5 6:6");
 }

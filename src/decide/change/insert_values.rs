@@ -1,4 +1,4 @@
-//! Shape: INSERT … VALUES.
+//! Shape: INSERT … VALUES, or … SELECT from no table: what it looks up in conditions is looked up once.
 //! Phases: expand, as written.
 //! Locks: ROW EXCLUSIVE on the table.
 //! Undo: none; in a table that the file creates the rows go with the table.

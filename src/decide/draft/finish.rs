@@ -162,6 +162,8 @@ impl Draft<'_> {
             moving.iter().map(|moving| (moving.table.plain(), moving.column.clone())).collect();
         let mut seen = BTreeSet::new();
         touches.retain(|touched| seen.insert(touched.clone()));
+        let mut said = BTreeSet::new();
+        self.warnings.retain(|warning| said.insert(warning.clone()));
         // One that the file makes counts where old code's rows go there.
         let made_for =
             moving.iter().map(|moving| &moving.table).filter(|table| self.created.contains(*table));

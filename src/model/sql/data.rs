@@ -15,13 +15,46 @@ pub(super) fn data(node: &SyntaxNode) -> Option<StatementKind> {
     match node.kind() {
         SyntaxKind::UPDATE => update(node),
         SyntaxKind::DELETE => Some(StatementKind::Data(Box::new(delete(node)?))),
-        SyntaxKind::INSERT if has(node, SyntaxKind::VALUES) || has(node, SyntaxKind::DEFAULT_VALUES) => {
-            let unusual = has(node, SyntaxKind::WITH_CLAUSE) || has(node, SyntaxKind::RETURNING_CLAUSE);
-            (!unusual).then_some(())?;
+        SyntaxKind::INSERT if has(node, SyntaxKind::WITH_CLAUSE) => {
+            Some(StatementKind::Other("INSERT with a WITH clause".to_owned()))
+        }
+        SyntaxKind::INSERT if is_given(node) => {
             Some(StatementKind::InsertValues { table: name_in(node, SyntaxKind::RELATION_NAME_REF)? })
         }
-        SyntaxKind::INSERT => Some(StatementKind::Data(Box::new(insert(node)?))),
+        SyntaxKind::INSERT if has(node, SyntaxKind::COMPOUND_SELECT) => {
+            Some(StatementKind::Other("INSERT … SELECT … UNION".to_owned()))
+        }
+        SyntaxKind::INSERT => Some(insert(node).map_or_else(
+            || StatementKind::Other("INSERT … SELECT whose FROM does not begin with a table".to_owned()),
+            |change| StatementKind::Data(Box::new(change)),
+        )),
         _ => None,
+    }
+}
+
+/// Whether the rows of an INSERT stand in the statement: they come from no table, but for what its conditions look up.
+fn is_given(node: &SyntaxNode) -> bool {
+    let queries = |part: &SyntaxNode| {
+        matches!(
+            part.kind(),
+            SyntaxKind::VALUES
+                | SyntaxKind::DEFAULT_VALUES
+                | SyntaxKind::SELECT
+                | SyntaxKind::COMPOUND_SELECT
+                | SyntaxKind::PAREN_SELECT
+        )
+    };
+    node.children().find(queries).is_some_and(|query| is_of_no_table(&query))
+}
+
+fn is_of_no_table(query: &SyntaxNode) -> bool {
+    match query.kind() {
+        SyntaxKind::COMPOUND_SELECT | SyntaxKind::PAREN_SELECT => {
+            query.children().all(|part| is_of_no_table(&part))
+        }
+        SyntaxKind::SELECT => child(query, SyntaxKind::FROM_CLAUSE)
+            .is_none_or(|from| from.descendants().all(|part| part.kind() != SyntaxKind::RELATION_NAME_REF)),
+        _ => true,
     }
 }
 
