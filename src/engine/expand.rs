@@ -195,9 +195,13 @@ impl Engine {
         catalog: &mut Catalog,
     ) -> Outcome<()> {
         let path = &self.settings.search_path;
+        let mut before = Vec::new();
         for statement in statements {
+            if alter_type::may_need(statement) {
+                before.push(statement.text.as_str());
+            }
             for (table, column, asked) in alter_type::asked(statement, catalog, path) {
-                let conversion = catalog::conversion(session, path, &table, &column, &asked).await?;
+                let conversion = catalog::conversion(session, path, &before, &table, &column, &asked).await?;
                 catalog.conversions.insert(Conversion::key(&table, &column, &asked), conversion);
             }
         }

@@ -91,6 +91,12 @@ impl Runner<'_> {
         if is_ahead && plan.expand.iter().any(|step| short(step).is_none()) {
             return Ok(());
         }
+        // A type is hidden and freed by the swap that is left out; before the drop all of it is rehearsed once more.
+        let swaps = plan.sealed.iter().any(|column| column.replaced.is_some());
+        let drops = plan.drop.iter().any(|step| step.id == stumble.step.id);
+        if swaps && drops && matches!(stumble.error.code(), Some("2BP01" | "42704")) {
+            return Ok(());
+        }
         let says = format!("{} would fail: {}", stumble.step.title, stumble.error);
         let sql = stumble.sql.strip_prefix("EXPLAIN ").unwrap_or(&stumble.sql);
         match file.statements.iter().find(|statement| statement.text == sql) {

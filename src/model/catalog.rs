@@ -217,6 +217,8 @@ pub(crate) struct Conversion {
     pub(crate) is_safe: bool,
     /// Whether the new type casts to the old one.
     pub(crate) leads_back: bool,
+    /// Whether both are enums, whose labels lead from one to the other.
+    pub(crate) by_label: bool,
     /// Why the server refuses it.
     pub(crate) refused: Option<String>,
 }

@@ -63,18 +63,19 @@ pub(crate) async fn function(
 }
 
 /// Tries a change of a column's type on an empty copy of the table, which is then rolled back: the server's own rules say
-/// whether it rewrites. Takes ACCESS SHARE on the table.
+/// whether it rewrites. `before` makes what the change may name and is not there yet. Takes ACCESS SHARE on the table.
 ///
 /// # Errors
 /// Whatever the server says of the copy; what it says of the change is part of the result.
 pub(crate) async fn conversion(
     session: &mut Session,
     search_path: &[Ident],
+    before: &[&str],
     table: &QualifiedName,
     column: &Ident,
     asked: &str,
 ) -> Result<Conversion, PgError> {
-    let tried = try_conversion(session, search_path, table, column, asked).await;
+    let tried = try_conversion(session, search_path, before, table, column, asked).await;
     session.rollback().await;
     tried
 }
@@ -95,9 +96,13 @@ WHERE a.attrelid = 'pg_temp.pontoon_probe'::regclass AND a.attname = $2";
 const TYPE: &str = "SELECT format_type(a.atttypid, a.atttypmod) AS value FROM pg_attribute AS a
 WHERE a.attrelid = to_regclass($1) AND a.attname = $2";
 
+/// Whether two types, as `format_type` writes them, are enums.
+const ENUMS: &str = "SELECT count(*) = 2 AS value FROM pg_type AS t WHERE t.oid IN (to_regtype($1), to_regtype($2)) AND t.typtype = 'e'";
+
 async fn try_conversion(
     session: &mut Session,
     search_path: &[Ident],
+    before: &[&str],
     table: &QualifiedName,
     column: &Ident,
     asked: &str,
@@ -115,6 +120,15 @@ async fn try_conversion(
             path.join(", ")
         ))
         .await?;
+    for statement in before {
+        session.execute("SAVEPOINT made").await?;
+        // It may need more than is there; then the change says what is missing.
+        match session.execute(statement).await {
+            Err(error) if error.is_lost() => return Err(error),
+            Err(_) => session.execute("ROLLBACK TO SAVEPOINT made").await?,
+            Ok(done) => done,
+        };
+    }
     let before: String = session.one(FILES, &[]).await?;
     let drop_default = format!("ALTER TABLE pg_temp.pontoon_probe ALTER COLUMN {column} DROP DEFAULT");
     let change = format!("ALTER TABLE pg_temp.pontoon_probe ALTER COLUMN {column} TYPE {asked}");
@@ -135,6 +149,7 @@ async fn try_conversion(
             without_default,
             is_safe: false,
             leads_back: false,
+            by_label: false,
             refused: Some(refusal.to_string()),
         });
     }
@@ -146,7 +161,17 @@ async fn try_conversion(
     let Changed { type_sql, default, is_safe } =
         changed.ok_or_else(|| PgError::Answer("the copy has lost its column".to_owned()))?;
     let old: String = session.one(TYPE, &[table.as_str().into(), column.as_str().into()]).await?;
+    let by_label: bool = session.one(ENUMS, &[old.as_str().into(), type_sql.as_str().into()]).await?;
     let leads_back = session.execute(&format!("SELECT (NULL::{type_sql})::{old}")).await.is_ok();
     let rewrites = before != after;
-    Ok(Conversion { rewrites, type_sql, default, without_default, is_safe, leads_back, refused: None })
+    Ok(Conversion {
+        rewrites,
+        type_sql,
+        default,
+        without_default,
+        is_safe,
+        leads_back,
+        by_label,
+        refused: None,
+    })
 }

@@ -35,6 +35,10 @@ async fn what_stands_in_the_way_is_listed_before_anything_runs() {
             "view public.v",
         ),
         ("DROP TYPE mood; CREATE TYPE mood AS ENUM ('new');", "dependants"),
+        (
+            "ALTER TYPE mood RENAME TO mood_old; CREATE TYPE mood AS ENUM ('ok');",
+            "let the new one take its name",
+        ),
         ("ALTER VIEW v RENAME TO w;", "`public.w` exists already"),
     ] {
         let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
@@ -344,4 +348,34 @@ async fn a_publication_that_a_migration_takes_away_is_left_alone_until_then() {
     project.write("0002_x.sql", "CREATE PUBLICATION feed FOR TABLE t;");
     project.write("0003_x.sql", "ALTER PUBLICATION feed DROP TABLE t;");
     project.migrate(&["up"]).await.expect(0);
+}
+
+#[tokio::test]
+async fn an_enum_of_two_tables_changes_and_comes_back_with_what_was_written() {
+    let setup = "CREATE TYPE mood AS ENUM ('sad', 'bad', 'ok');
+        CREATE TABLE a (id int PRIMARY KEY, m mood, n mood); INSERT INTO a VALUES (1, 'sad', 'ok');
+        CREATE TABLE b (id int PRIMARY KEY, m mood DEFAULT 'ok'); INSERT INTO b VALUES (1, 'sad');";
+    let file = "CREATE TYPE new_mood AS ENUM ('sad', 'ok', 'glad');
+        ALTER TABLE a ALTER COLUMN m TYPE new_mood USING m::text::new_mood, ALTER COLUMN n TYPE new_mood USING n::text::new_mood;
+        ALTER TABLE b ALTER COLUMN m DROP DEFAULT, ALTER COLUMN m TYPE new_mood USING m::text::new_mood, ALTER COLUMN m SET DEFAULT 'ok';
+        DROP TYPE mood; ALTER TYPE new_mood RENAME TO mood;";
+    let project = Project::new(setup, &[("0001_x.sql", file)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(0);
+    project
+        .database
+        .run("UPDATE a SET m = 'ok'; INSERT INTO b (id) VALUES (2); INSERT INTO b (id, m) VALUES (3, 'glad')")
+        .await;
+    project.migrate(&["reopen", "1"]).await.expect(4).says("1 rows have another value");
+    project.database.run("DELETE FROM b WHERE id = 3").await;
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    project.database.run("UPDATE a SET m = 'bad'").await;
+    assert_eq!(project.database.text("SELECT string_agg(m::text, ' ' ORDER BY id) FROM b").await, "sad ok");
+    project.database.run("UPDATE a SET m = 'sad'").await;
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+    let labels = "SELECT string_agg(enumlabel, ' ' ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = 'mood'::regtype";
+    assert_eq!(project.database.text(labels).await, "sad ok glad");
+    assert_eq!(project.database.text("SELECT m || ' ' || n FROM a").await, "sad ok");
 }

@@ -17,7 +17,7 @@ use crate::decide::draft::{Draft, Phase, Retyped, Touch};
 use crate::model::catalog::{Catalog, Constraint, Conversion, Index, Table};
 use crate::model::directive::Directive;
 use crate::model::problem::Problem;
-use crate::model::sql::{Action, Expression, Statement, StatementKind};
+use crate::model::sql::{Action, Expression, ObjectKind, Statement, StatementKind};
 use crate::words::ident::{Ident, QualifiedName};
 
 /// The changes that a statement asks for, and those that follow from it, as the server must be asked about them: table,
@@ -42,6 +42,12 @@ pub(crate) fn asked(
         );
     }
     all
+}
+
+/// Whether a change of a type further down may name what the statement makes.
+pub(crate) fn may_need(statement: &Statement) -> bool {
+    let kinds = [ObjectKind::Schema, ObjectKind::Type, ObjectKind::Domain, ObjectKind::Function];
+    matches!(&statement.kind, StatementKind::CreateObject(object) if kinds.contains(&object.kind))
 }
 
 fn what(type_sql: &str, collation: &str, using: Option<&Expression>) -> String {

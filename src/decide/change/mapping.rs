@@ -179,6 +179,7 @@ fn sides(version: &str, retyped: &Retyped, column: &Column, known: &Table) -> (N
     let (expression, reads) = match &retyped.down {
         Some(down) => (down.replaced(|_| fresh.to_string()), itself()),
         None if leads_back => (format!("({fresh})::{}", column.type_sql), itself()),
+        None if retyped.conversion.by_label => (format!("({fresh})::text::{}", column.type_sql), itself()),
         None => (format!("NULL::{}", column.type_sql), BTreeSet::new()),
     };
     let new = NewSide {

@@ -3,7 +3,8 @@
 //! Phases: an index, expand, because no query names one; the rest, contract, because old code says the old name.
 //! Locks: none that anyone waits behind.
 //! Undo: the rename backwards.
-//! Limits: until contract only the old name works: new code must do with it until then.
+//! Limits: a type of the file takes the name of one that it drops in the transaction that hides that, if only one table leaves it
+//! in that of the table's swap. Otherwise until contract only the old name works: new code must do with it until then.
 
 use crate::decide::change::drop_object::unknown;
 use crate::decide::draft::{Draft, Phase, step};
@@ -24,8 +25,15 @@ pub(crate) fn plan(
         (None, ObjectKind::Type) => draft.object(ObjectKind::Domain, &rename.target),
         (object, _) => object,
     };
-    let Some(object) = object else { return Err(unknown(kind, &rename.target)) };
-    let (word, name, arguments) = (kind.sql(), &object.name, &object.arguments);
+    // A type that the file makes may take the name of one that it drops: PostgreSQL has no other way to take labels from an enum.
+    let (reference, arguments) = match object {
+        Some(object) => (object.reference(), object.arguments),
+        None if kind == ObjectKind::Type && draft.makes(kind, &rename.target) => {
+            (ObjectRef::new(kind.word(), &draft.new_name(&rename.target.name)), String::new())
+        }
+        None => return Err(unknown(kind, &rename.target)),
+    };
+    let (word, name) = (kind.sql(), &reference.name);
     let (what, now, back) = match &rename.to {
         NewName::Name(new) => (
             format!("RENAME {word} {name} to {new}"),
@@ -55,11 +63,17 @@ pub(crate) fn plan(
         ObjectKind::Function | ObjectKind::Procedure => false,
         _ => draft.catalog.relations.iter().any(|relation| relation.name == now),
     };
-    if taken && &now != name {
+    let place = draft.place_of_renamed(rename);
+    if taken && &now != name && place.is_none() {
         let title = format!("`{}` exists already", now.plain());
         return Err(Problem::new("exists", statement.span.clone(), title, "this name"));
     }
     let back = format!("ALTER {word} {now}{arguments} {back}");
+    if let Some(at) = place {
+        draft.note(&statement.span, what, "contract: when the name is free, in the same transaction");
+        draft.replace(at, statement.text.clone(), back);
+        return draft.touch(reference, &statement.span);
+    }
     let done = step(what.clone(), vec![statement.text.clone()], vec![back], Vec::new());
     if kind == ObjectKind::Index && matches!(rename.to, NewName::Name(_)) {
         draft.note(&statement.span, what, "expand: run it; no query names an index");
@@ -68,10 +82,11 @@ pub(crate) fn plan(
         draft.note(&statement.span, what, "contract: run it; until then only the old name works");
         draft.push_seal(done);
         if &now == name {
-            draft.reserve_object(object.reference());
+            draft.reserve_object(reference);
         } else {
-            draft.touch(object.reference(), &statement.span)?;
-            draft.touch(ObjectRef::new(&object.kind, &now), &statement.span)?;
+            let renamed = ObjectRef::new(&reference.kind, &now);
+            draft.touch(reference, &statement.span)?;
+            draft.touch(renamed, &statement.span)?;
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::decide::change::mapping::hidden_name;
 use crate::decide::plan::{Step, TableLock};
 use crate::model::catalog::{Dependant, Object, ObjectRef};
 use crate::model::problem::Problem;
-use crate::model::sql::{CreateObject, ObjectKind, Statement, StatementKind, Target};
+use crate::model::sql::{CreateObject, NewName, ObjectKind, RenameObject, Statement, StatementKind, Target};
 use crate::words::ident::QualifiedName;
 use crate::words::lock_mode::LockMode;
 
@@ -57,8 +57,15 @@ impl Draft<'_> {
         let touched = self.touched.iter().find(|object| named(object) && !self.may_follow(object, statement));
         let Some(object) = touched else { return Ok(()) };
         let title = format!("the file changes the {} in contract, and names it again here", object.what);
-        Err(Problem::new("order", statement.span.clone(), title, "this statement")
-            .help("split the file: this statement goes into a migration of its own"))
+        let problem = Problem::new("order", statement.span.clone(), title, "this statement");
+        let another =
+            matches!(&statement.kind, StatementKind::CreateObject(new) if new.kind == ObjectKind::Type);
+        Err(problem.help(if another {
+            "give the new type a name of its own, change the columns, drop the old type, and let the new one take its name: \
+             `DROP TYPE old; ALTER TYPE new RENAME TO old`"
+        } else {
+            "split the file: this statement goes into a migration of its own"
+        }))
     }
 
     /// Whether a statement drops or renames only objects that share no more than the name.
@@ -77,6 +84,7 @@ impl Draft<'_> {
     fn may_follow(&self, object: &ObjectRef, statement: &Statement) -> bool {
         match &statement.kind {
             StatementKind::CreateObject(create) if self.place_of(create).is_some() => true,
+            StatementKind::Rename(rename) if self.place_of_renamed(rename).is_some() => true,
             StatementKind::CreateOnTable(create) => self.objects.iter().any(|going| {
                 going.object.what == object.what && going.kind == create.kind && going.made.is_empty()
             }),
@@ -196,6 +204,18 @@ impl Draft<'_> {
         })
     }
 
+    /// The same for one that gets its name.
+    pub(crate) fn place_of_renamed(&self, rename: &RenameObject) -> Option<usize> {
+        let NewName::Name(new) = &rename.to else { return None };
+        if matches!(rename.kind, ObjectKind::Function | ObjectKind::Procedure) {
+            return None;
+        }
+        let name = QualifiedName::new(self.new_name(&rename.target.name).schema, new.clone());
+        self.objects
+            .iter()
+            .position(|going| going.kind == rename.kind && going.object.name == name && going.made.is_empty())
+    }
+
     /// The same for a policy or trigger.
     pub(crate) fn place_on(
         &self,
@@ -278,6 +298,21 @@ impl Draft<'_> {
             || self.gone_constraints.contains(what)
     }
 
+    /// The one table whose columns leave a type that goes: both change in one transaction, so that a cast to its name means
+    /// what the column takes.
+    fn only_user(&self, going: &Going) -> Option<QualifiedName> {
+        if going.kind != ObjectKind::Type {
+            return None;
+        }
+        let leaves = |work: &&TableDraft| {
+            let known = self.catalog.table(&work.name);
+            let types = work.retyped.iter().filter_map(|retyped| known?.column(&retyped.column));
+            types.map(|column| column.type_sql.as_str()).any(|sql| sql == going.object.name.to_string())
+        };
+        let mut users = self.tables.iter().filter(leaves);
+        users.next().filter(|_| users.next().is_none()).map(|work| work.name.clone())
+    }
+
     /// What the seal hides, as the server calls it before and then.
     pub(super) fn hidden_objects(&self) -> BTreeMap<String, String> {
         let going = self.objects.iter().map(|going| (going.object.what.clone(), going.hidden.clone()));
@@ -295,13 +330,14 @@ impl Draft<'_> {
                 let title = format!("hide {}", going.object.what);
                 steps.last.push(step(title, going.hide, going.unhide, vec![lock]));
             } else {
-                let changes = match going.object.on_table {
+                let changes = match going.object.on_table.clone().or_else(|| self.only_user(&going)) {
                     Some(table) => steps.by_table.entry(table).or_default(),
                     None => &mut together,
                 };
-                changes.add(going.at, going.object.what.clone(), going.hide, going.unhide);
+                let last = going.kind == ObjectKind::Type;
+                changes.add(going.at, going.object.what.clone(), last, going.hide, going.unhide);
                 for (at, sql, undo) in going.made {
-                    changes.add(at, String::new(), vec![sql], vec![undo]);
+                    changes.add(at, String::new(), true, vec![sql], vec![undo]);
                 }
             }
             if !going.drop.is_empty() {
@@ -328,15 +364,14 @@ struct Change {
     at: usize,
     sql: Vec<String>,
     undo: Vec<String>,
-    /// Whether it makes something, rather than taking it away.
-    makes: bool,
+    /// Whether it comes behind the change of the columns: what makes something, and what they no longer need.
+    last: bool,
 }
 
 impl Changes {
-    fn add(&mut self, at: usize, what: String, sql: Vec<String>, undo: Vec<String>) {
-        let makes = what.is_empty();
-        self.what.extend((!makes).then_some(what));
-        self.parts.push(Change { at, sql, undo, makes });
+    fn add(&mut self, at: usize, what: String, last: bool, sql: Vec<String>, undo: Vec<String>) {
+        self.what.extend((!what.is_empty()).then_some(what));
+        self.parts.push(Change { at, sql, undo, last });
     }
 
     fn finish(mut self) -> (String, Vec<String>, Vec<String>) {
@@ -357,13 +392,13 @@ impl Changes {
     /// begin with the table's lock.
     pub(super) fn around(mut self, mut seal: Step) -> Step {
         self.parts.sort_by_key(|change| change.at);
-        let (makes, hides): (Vec<Change>, Vec<Change>) =
-            self.parts.into_iter().partition(|change| change.makes);
-        let unmake = makes.iter().rev().flat_map(|change| change.undo.clone()).collect::<Vec<_>>();
-        seal.sql.splice(1..1, hides.iter().flat_map(|change| change.sql.clone()));
-        seal.sql.extend(makes.into_iter().flat_map(|change| change.sql));
+        let (last, first): (Vec<Change>, Vec<Change>) =
+            self.parts.into_iter().partition(|change| change.last);
+        let unmake = last.iter().rev().flat_map(|change| change.undo.clone()).collect::<Vec<_>>();
+        seal.sql.splice(1..1, first.iter().flat_map(|change| change.sql.clone()));
+        seal.sql.extend(last.into_iter().flat_map(|change| change.sql));
         seal.undo.splice(1..1, unmake);
-        seal.undo.extend(hides.into_iter().rev().flat_map(|change| change.undo));
+        seal.undo.extend(first.into_iter().rev().flat_map(|change| change.undo));
         seal.title = format!("{}, replace {}", seal.title, self.what.join(", "));
         seal
     }

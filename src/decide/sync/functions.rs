@@ -45,7 +45,7 @@ impl Mapping {
         }
         if self.has_up() || self.has_down() {
             let reads = self.all_reads();
-            let holds = [("up_holds", self.up_holds()), ("down_holds", self.down_holds())];
+            let holds = [("holds_up", self.up_holds()), ("holds_down", self.down_holds())];
             for (name, expression) in holds.iter().filter_map(|(name, holds)| Some((name, holds.as_ref()?))) {
                 self.push_function(&mut sql, &self.function(&[name]), &reads, "boolean", expression);
             }
@@ -111,7 +111,7 @@ impl Mapping {
             self.new.iter().map(|new| format!("{} IS NULL", new.column.name)).collect();
         let untouched = untouched.join(" AND ");
         let (up, down) =
-            (self.has_up().then(|| call("up_holds")), self.has_down().then(|| call("down_holds")));
+            (self.has_up().then(|| call("holds_up")), self.has_down().then(|| call("holds_down")));
         if !self.may_raise() {
             let expression = match (up, down) {
                 (Some(up), Some(down)) => format!("CASE WHEN {down} THEN true ELSE {up} END"),
@@ -173,27 +173,24 @@ impl Mapping {
 
     /// `DROP FUNCTION` statements for everything that [`Self::create_functions`] makes, and for trigger functions.
     pub(crate) fn drop_functions(&self) -> Vec<String> {
-        let mut sql = Vec::new();
-        let mut push = |function: QualifiedName, columns: &[Typed]| {
-            sql.push(format!("DROP FUNCTION IF EXISTS {function}({})", types(columns)));
-        };
-        for kind in ["given", "derive", "note"] {
-            push(self.function(&[kind]), &[]);
-        }
-        push(self.consistent_function(), &self.columns());
-        push(self.function(&["up_holds"]), &self.columns());
-        push(self.function(&["down_holds"]), &self.columns());
+        let kinds = ["given", "derive", "note"].map(|kind| self.function(&[kind]));
+        let mut all: Vec<QualifiedName> = kinds.into();
+        all.extend([
+            self.consistent_function(),
+            self.function(&["holds_up"]),
+            self.function(&["holds_down"]),
+        ]);
         for new in &self.new {
-            push(self.up_function(&new.column.name), &self.columns_of(new.up.reads()));
-            push(self.function(&["default", new.column.name.as_str()]), &[]);
+            all.push(self.up_function(&new.column.name));
+            all.push(self.function(&["default", new.column.name.as_str()]));
         }
         for (old, down) in self.computed_old() {
-            push(self.down_function(&old.column.name), &self.columns_of(&down.reads));
+            all.push(self.down_function(&old.column.name));
             if down.guarded {
-                push(self.unguarded_function(&old.column.name), &self.columns_of(&down.reads));
+                all.push(self.unguarded_function(&old.column.name));
             }
         }
-        sql
+        all.iter().map(drop_function).collect()
     }
 
     /// The assignments of a batch, for rows of this mapping that need it.
@@ -263,7 +260,10 @@ impl Mapping {
             .map(|new| {
                 let name = self.name_in(&new.column.name, Shape::Sealed);
                 let up = self.call(&self.up_function(&new.column.name), new.up.reads(), "", Shape::Sealed);
-                format!("ROW({name})::record *= ROW(({up})::{})::record", new.column.type_sql)
+                // The cast is for a length; a type of the user has none, and may have another name by then.
+                let of_user = new.column.type_sql.contains('.') && !new.column.type_sql.contains('(');
+                let cast = if of_user { String::new() } else { format!("::{}", new.column.type_sql) };
+                format!("ROW({name})::record *= ROW(({up}){cast})::record")
             })
             .collect();
         format!("NOT ({})", same.join(" AND "))
@@ -273,6 +273,11 @@ impl Mapping {
     pub(crate) fn wrong(&self, shape: Shape) -> String {
         format!("NOT {}", self.call(&self.consistent_function(), &self.all_reads(), "", shape))
     }
+}
+
+/// By its name alone, which no other function has: its types may have other names by then.
+pub(super) fn drop_function(name: &QualifiedName) -> String {
+    format!("DROP FUNCTION IF EXISTS {name}")
 }
 
 fn types(columns: &[Typed]) -> String {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use super::functions::drop_function;
 use super::{SKIP_SETTING, Typed, typed_result};
 use crate::words::ident::{Ident, QualifiedName, literal};
 
@@ -99,13 +100,9 @@ impl Repair {
             .iter()
             .map(|(name, _)| format!("DROP TRIGGER IF EXISTS {name} ON {}", self.table))
             .collect();
-        let types = self.types();
-        sql.push(format!("DROP FUNCTION IF EXISTS {}()", self.function("repair")));
-        for kind in ["needs", "asks"] {
-            sql.push(format!("DROP FUNCTION IF EXISTS {}({types})", self.function(kind)));
-        }
+        let kinds = ["repair", "needs", "asks"].map(|kind| self.function(kind));
         let values = self.sets.iter().map(|(column, _)| self.value(&column.name));
-        sql.extend(values.map(|value| format!("DROP FUNCTION IF EXISTS {value}({types})")));
+        sql.extend(kinds.into_iter().chain(values).map(|function| drop_function(&function)));
         sql
     }
 

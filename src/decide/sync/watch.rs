@@ -1,5 +1,6 @@
 //! Evidence of writes to a table that contract takes away as a whole.
 
+use super::functions::drop_function;
 use super::triggers::{EVIDENCE_OPTIONS, evidence, note_bucket, note_setting};
 use crate::words::ident::{Ident, QualifiedName, literal};
 
@@ -48,7 +49,7 @@ impl Watch {
 
     /// Takes away what does not go with the table.
     pub(crate) fn drop_function(&self) -> String {
-        format!("DROP FUNCTION IF EXISTS {}()", self.function())
+        drop_function(&self.function())
     }
 
     fn function(&self) -> QualifiedName {

@@ -34,6 +34,12 @@ pub(crate) fn is_partial() -> bool {
     std::env::var_os("PONTOON_KIND").is_some()
 }
 
+const MOOD: Code = Code {
+    insert: "INSERT INTO users (id, name, mood) VALUES ({id}, 'F{v} L{v}', CASE {v} % 2 WHEN 0 THEN 'ok' ELSE 'sad' END::mood)",
+    update: "UPDATE users SET name = 'F{v} L{v}', mood = CASE {v} % 2 WHEN 0 THEN 'ok' ELSE 'sad' END::mood WHERE id = {id}",
+    sees: "SELECT name = 'F{v} L{v}' AND mood = CASE {v} % 2 WHEN 0 THEN 'ok' ELSE 'sad' END::mood FROM users WHERE id = {id}",
+};
+
 const USERS: &str = "
 CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL, touched int NOT NULL DEFAULT 0);
 CREATE INDEX users_name_idx ON users (name);
@@ -486,6 +492,20 @@ pub(crate) const KINDS: &[Kind] = &[
         plain: None,
         old: SAME_QTY,
         new: SAME_QTY,
+        abort_discards: false,
+        abort_leaves: &[],
+    },
+    Kind {
+        name: "take a label from an enum",
+        setup: "CREATE TYPE mood AS ENUM ('sad', 'bad', 'ok');
+            CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL, mood mood NOT NULL DEFAULT 'ok', touched int NOT NULL DEFAULT 0); CREATE INDEX by_mood ON users (mood);
+            INSERT INTO users (id, name, mood) SELECT i, 'F' || i || ' L' || i, CASE i % 2 WHEN 0 THEN 'ok' ELSE 'sad' END::mood FROM generate_series(1, 3000) AS i;",
+        migration: "CREATE TYPE new_mood AS ENUM ('sad', 'ok');
+            ALTER TABLE users ALTER COLUMN mood DROP DEFAULT, ALTER COLUMN mood TYPE new_mood USING mood::text::new_mood, ALTER COLUMN mood SET DEFAULT 'ok';
+            DROP TYPE mood; ALTER TYPE new_mood RENAME TO mood;",
+        plain: None,
+        old: MOOD,
+        new: MOOD,
         abort_discards: false,
         abort_leaves: &[],
     },

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::{Across, alike, triggers};
+use crate::decide::sync::functions::drop_function;
 use crate::decide::sync::{Shape, Typed, typed_result};
 use crate::words::ident::{Ident, QualifiedName};
 
@@ -91,7 +92,7 @@ impl Across {
         let old: Vec<&Typed> = self.old.iter().map(|old| &old.column).collect();
         let mut tests = Vec::new();
         let holds = alike(&numbered(0, new.len()), &ups(new.len()));
-        tests.push(("up_holds", new.iter().chain(&source).copied().collect(), holds));
+        tests.push(("holds_up", new.iter().chain(&source).copied().collect(), holds));
         if self.old.is_empty() {
             let none: Vec<String> = ups(0).into_iter().map(|up| format!("{up} IS NULL")).collect();
             tests.push(("empty", source, none.join(" AND ")));
@@ -119,7 +120,7 @@ impl Across {
             };
             let downs: Vec<String> = self.old.iter().filter_map(down).collect();
             let holds = alike(&numbered(target.len(), old.len()), &downs);
-            tests.push(("down_holds", target.into_iter().chain(old).collect(), holds));
+            tests.push(("holds_down", target.into_iter().chain(old).collect(), holds));
         }
         tests
     }
@@ -251,37 +252,18 @@ impl Across {
 
     /// `DROP FUNCTION` statements for all of its functions, those of the triggers too.
     pub(crate) fn drop_functions(&self) -> Vec<String> {
-        let types = |columns: Vec<&Typed>| {
-            columns.iter().map(|column| column.type_sql.clone()).collect::<Vec<_>>().join(", ")
-        };
-        let source =
-            |reads| types(self.read_from_source(reads).into_iter().map(|(column, _)| column).collect());
-        let mut all: Vec<(QualifiedName, String)> =
-            triggers::KINDS.iter().map(|kind| (self.function(&[kind]), String::new())).collect();
-        let key =
-            self.key.iter().filter_map(|(_, target)| self.target_columns.iter().find(|c| &c.name == target));
-        all.push((self.function(&["fetch"]), types(key.collect())));
-        all.extend(
-            self.source_writes()
-                .into_iter()
-                .map(|(name, _)| (self.function(&[name]), self.write_parameters(name).join(", "))),
-        );
-        for (name, parameters, _) in self.tests() {
-            let parameters = types(parameters);
-            all.push((self.function(&[name]), parameters.clone()));
-            all.push((self.function(&["unguarded", name]), parameters));
+        let mut all: Vec<QualifiedName> = triggers::KINDS.iter().map(|kind| self.function(&[kind])).collect();
+        all.push(self.function(&["fetch"]));
+        all.extend(self.source_writes().iter().map(|(name, _)| self.function(&[name])));
+        for (name, ..) in self.tests() {
+            all.push(self.function(&[name]));
+            all.push(self.function(&["unguarded", name]));
         }
-        let ups =
-            self.new.iter().map(|new| (self.function(&["up", new.column.name.as_str()]), source(&new.reads)));
-        all.extend(ups);
-        all.push((self.function(&["asks"]), source(&self.up_reads())));
-        all.extend(self.old.iter().filter_map(|old| {
-            let (_, reads) = old.down.as_ref()?;
-            Some((self.function(&["down", old.column.name.as_str()]), types(self.read_from_target(reads))))
-        }));
-        let given =
-            self.given.iter().map(|(column, _)| (self.function(&["given", column.as_str()]), String::new()));
-        all.extend(given);
-        all.into_iter().map(|(name, types)| format!("DROP FUNCTION IF EXISTS {name}({types})")).collect()
+        all.extend(self.new.iter().map(|new| self.function(&["up", new.column.name.as_str()])));
+        all.push(self.function(&["asks"]));
+        let downs = self.old.iter().filter(|old| old.down.is_some());
+        all.extend(downs.map(|old| self.function(&["down", old.column.name.as_str()])));
+        all.extend(self.given.iter().map(|(column, _)| self.function(&["given", column.as_str()])));
+        all.iter().map(drop_function).collect()
     }
 }

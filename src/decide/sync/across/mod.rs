@@ -185,7 +185,7 @@ impl Across {
     fn up_holds(&self, target: &str, source: &str, shape: Shape) -> String {
         let mut arguments = row(target, &self.new_names());
         arguments.extend(self.source_row(&self.read_by_ups(), source, shape));
-        format!("{}({})", self.function(&["up_holds"]), arguments.join(", "))
+        format!("{}({})", self.function(&["holds_up"]), arguments.join(", "))
     }
 
     /// `old = down(new)`.
@@ -195,7 +195,7 @@ impl Across {
             self.read_from_target(&reads).into_iter().map(|column| &column.name).collect();
         let mut arguments = row(target, &names);
         arguments.extend(row(source, &self.old_names(shape)));
-        format!("{}({})", self.function(&["down_holds"]), arguments.join(", "))
+        format!("{}({})", self.function(&["holds_down"]), arguments.join(", "))
     }
 
     /// True for a pair of rows that agree.
