@@ -211,9 +211,10 @@ impl Job {
         matches!(self.work, Work::Convert(_))
     }
 
-    /// The part of it that concerns one partition of its table.
-    pub(crate) fn of_partition(&self, partition: QualifiedName) -> Self {
-        Self { id: format!("{}/{}", self.id, partition.plain()), table: partition, work: self.work.clone() }
+    /// The part of it that concerns one partition of its table. One that was dropped and made again is another one.
+    pub(crate) fn of_partition(&self, partition: QualifiedName, oid: i64) -> Self {
+        let id = format!("{}/{}#{oid}", self.id, partition.plain());
+        Self { id, table: partition, work: self.work.clone() }
     }
 
     /// Whether rows can be found afterwards that still need it, or that it missed.

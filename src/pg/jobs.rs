@@ -75,6 +75,7 @@ impl Ledger {
         struct Partition {
             schema: String,
             name: String,
+            oid: i64,
         }
         if !job.is_by_partition() {
             return Ok(vec![job.clone()]);
@@ -82,10 +83,11 @@ impl Ledger {
         let table = job.table.to_string();
         let found: Vec<Partition> =
             session.rows(&query("job_parts", &self.schema), &[table.as_str().into()]).await?;
-        let name = |found: Partition| QualifiedName::new(Ident::new(found.schema), Ident::new(found.name));
-        let part =
-            |table: QualifiedName| if table == job.table { job.clone() } else { job.of_partition(table) };
-        Ok(found.into_iter().map(name).map(part).collect())
+        let part = |found: Partition| {
+            let table = QualifiedName::new(Ident::new(found.schema), Ident::new(found.name));
+            if table == job.table { job.clone() } else { job.of_partition(table, found.oid) }
+        };
+        Ok(found.into_iter().map(part).collect())
     }
 
     /// Notes a partition that came later, and in which there is nothing to do.

@@ -256,3 +256,117 @@ async fn a_partition_that_is_detached_or_dropped_meanwhile_keeps_its_key_and_sto
     assert_eq!(database.text("SELECT pg_typeof(id)::text FROM ev LIMIT 1").await, "numeric");
     assert_eq!(database.text("SELECT pg_typeof(id)::text FROM ev_2 LIMIT 1").await, "bigint");
 }
+
+#[tokio::test]
+async fn a_partition_that_goes_may_be_gone_already_or_have_another_name() {
+    let detached = "SELECT count(*)::text FROM pg_inherits WHERE inhparent = 'ev'::regclass";
+    let checks = "SELECT count(*)::text FROM pg_constraint WHERE conname LIKE '%pontoon%'";
+    for (before, sealed, reopens) in [
+        ("", "ALTER TABLE ev_1 RENAME TO archive_1", true),
+        ("", "DROP TABLE ev_1", false),
+        ("ALTER TABLE ev_1 RENAME TO older", "", true),
+        ("ALTER TABLE ev DETACH PARTITION ev_1", "", false),
+        ("DROP TABLE ev_1", "", false),
+    ] {
+        let project = project("ALTER TABLE ev DETACH PARTITION ev_1;").await;
+        let database = &project.database;
+        project.migrate(&["expand"]).await.expect(0);
+        database.run(before).await;
+        project.register("web-1", "1").await;
+        project.migrate(&["contract"]).await.expect(0);
+        assert_eq!(database.text(detached).await, "1", "{before}");
+        database.run(sealed).await;
+        project.migrate(&["reopen", "1"]).await.expect(0);
+        assert_eq!(database.text(detached).await, if reopens { "2" } else { "1" }, "{before} {sealed}");
+        assert_eq!(database.text(checks).await, "0", "{before} {sealed}");
+        project.migrate(&["contract"]).await.expect(0);
+        project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+        assert_eq!(database.text(detached).await, "1", "{before} {sealed}");
+        assert_eq!(database.text(checks).await, "0", "{before} {sealed}");
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_is_made_again_is_looked_at_again() {
+    let again = "DROP TABLE ev_2; CREATE TABLE ev_2 PARTITION OF ev FOR VALUES FROM (100) TO (200)";
+    for file in [
+        "ALTER TABLE ev ALTER COLUMN id TYPE numeric, ALTER COLUMN qty TYPE bigint;",
+        "ALTER TABLE ev ADD UNIQUE (qty, id, at);",
+        SPLIT,
+    ] {
+        let project = project(file).await;
+        project.migrate(&["expand"]).await.expect(0);
+        project.migrate(&["backfill"]).await.expect(0);
+        project.register("web-1", "1").await;
+        project.database.run(again).await;
+        project.database.run("INSERT INTO ev (at, id, name, qty) VALUES (150, 9001, 'again', 1)").await;
+        project.migrate(&["contract"]).await.expect(0);
+        project.database.run(again).await;
+        project.migrate(&["contract", "--soak", "0s"]).await;
+        project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+    }
+}
+
+#[tokio::test]
+async fn a_late_partition_gets_its_index_by_the_statement_that_the_error_gives() {
+    let big = "CREATE TABLE ev_9 PARTITION OF ev FOR VALUES FROM (900) TO (1000);
+        INSERT INTO ev SELECT 950, i, repeat('x', 500), i FROM generate_series(100000, 120000) AS i";
+    for (file, command) in [
+        ("ALTER TABLE ev ADD UNIQUE (qty, id, at);", "contract"),
+        ("ALTER TABLE ev ALTER COLUMN id TYPE numeric;", "contract"),
+        (
+            "ALTER TABLE ev ADD COLUMN more bigint; UPDATE ev SET more = qty; CREATE INDEX ON ev (more);",
+            "backfill",
+        ),
+    ] {
+        let project = project(file).await;
+        let database = &project.database;
+        database.run("DROP TABLE ev_1").await;
+        project.migrate(&["expand"]).await.expect(0);
+        if command == "contract" {
+            project.migrate(&["backfill"]).await.expect(0);
+            project.register("web-1", "1").await;
+        }
+        database.run(&format!("DROP TABLE ev_2; {big}")).await;
+        let run = [command, "--soak", "0s"];
+        let run = if command == "contract" { &run[..] } else { &run[..1] };
+        let stopped = project.migrate(run).await;
+        stopped.expect(1).says("came after the plan was made");
+        let hint =
+            stopped.stderr.split("CREATE ").nth(1).and_then(|hint| hint.split("; then").next()).unwrap();
+        database.run(&format!("CREATE {hint}")).await;
+        project.migrate(run).await.expect(0);
+        let twins = "SELECT count(*)::text FROM (SELECT indkey::text FROM pg_index WHERE indrelid = 'ev_9'::regclass GROUP BY 1 HAVING count(*) > 1) AS t";
+        assert_eq!(database.text(twins).await, "0", "{file}");
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_was_detached_meanwhile_gets_no_key_and_points_nowhere() {
+    let project = project(
+        "ALTER TABLE ev ADD UNIQUE (qty, id, at); ALTER TABLE ev ADD FOREIGN KEY (qty) REFERENCES p;",
+    )
+    .await;
+    let database = &project.database;
+    database.run("CREATE TABLE p (id int PRIMARY KEY); INSERT INTO p SELECT DISTINCT qty FROM ev").await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    database.run("ALTER TABLE ev DETACH PARTITION ev_2").await;
+    project.register("web-1", "1").await;
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+    let own = "SELECT string_agg(conname, ' ') FROM pg_constraint WHERE conrelid = 'ev_2'::regclass";
+    assert_eq!(database.text(own).await, "ev_2_pkey ev_qty_check");
+}
+
+#[tokio::test]
+async fn a_default_partition_is_attached_by_what_the_others_leave_to_it() {
+    let project = project("ALTER TABLE ev ATTACH PARTITION loaded DEFAULT;").await;
+    let database = &project.database;
+    database
+        .run("CREATE TABLE loaded (LIKE ev INCLUDING ALL); INSERT INTO loaded VALUES (1, 50, 'n', 1)")
+        .await;
+    project.migrate(&["expand"]).await.expect(1).says("is violated by some row");
+    database.run("UPDATE loaded SET at = 5000").await;
+    project.migrate(&["expand"]).await.expect(0);
+    assert_eq!(database.text("SELECT count(*)::text FROM ev WHERE at = 5000").await, "1");
+}

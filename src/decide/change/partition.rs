@@ -158,25 +158,108 @@ pub(super) fn detach(
         "contract: detached in the seal; reopen attaches it again",
     );
     let version = draft.file.version.number().to_string();
-    let check = hidden_name(&version, &part.name);
-    let is_default = bound.eq_ignore_ascii_case("DEFAULT");
-    if !is_default {
-        // With it a reopen reads nothing under a lock.
-        draft.push(Phase::Contract, prove(table, &part, &check, &bound, false));
-        draft.push(Phase::Contract, validate(&part, &check));
+    let going = Going { whole: table, part: &part, bound: &bound, check: hidden_name(&version, &part.name) };
+    for step in going.proof() {
+        draft.push(Phase::Contract, step);
     }
-    let (lock, locks) = lock_tables(&[table], LockMode::AccessExclusive);
-    let sql = vec![lock.clone(), format!("ALTER TABLE {table} DETACH PARTITION {part}")];
-    let undo = vec![lock, format!("ALTER TABLE {table} ATTACH PARTITION {part} {bound}")];
     draft.sets_apart(&part);
-    draft.push_seal(step(format!("detach {} from {}", part.plain(), table.plain()), sql, undo, locks));
-    if !is_default {
-        let (lock, locks) = lock_tables(&[&part], LockMode::AccessExclusive);
-        let sql = vec![lock, format!("ALTER TABLE {part} DROP CONSTRAINT IF EXISTS {check}")];
-        draft.push_drop(step(format!("leave {} on its own", part.plain()), sql, Vec::new(), locks));
-    }
+    draft.push_seal(going.detach());
+    draft.push_drop(going.leave());
     draft.table(table);
     Ok(())
+}
+
+/// A partition that is detached. Until then somebody may drop it, detach it, or give it another name, and afterwards too:
+/// what is so already is done.
+struct Going<'a> {
+    whole: &'a QualifiedName,
+    part: &'a QualifiedName,
+    bound: &'a str,
+    check: Ident,
+}
+
+impl Going<'_> {
+    fn is_default(&self) -> bool {
+        self.bound.eq_ignore_ascii_case("DEFAULT")
+    }
+
+    /// A check that says what the bound says: with it a reopen reads nothing under a lock.
+    fn proof(&self) -> Vec<Step> {
+        if self.is_default() {
+            return Vec::new();
+        }
+        let Self { whole, part, bound, check } = self;
+        let locks = |mode| vec![TableLock { table: (*part).clone(), mode }];
+        let act = format!(
+            "EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', part);\n  \
+             EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s) NOT VALID', part, {}, coalesce(rule, 'true'));",
+            literal(check.as_str())
+        );
+        let before = format!("  part := {};\n  IF part IS NULL THEN\n    RETURN;\n  END IF;\n", self.now());
+        let sql = vec![with_rule(whole, bound, "  part regclass;\n", &before, &act)];
+        let mut locks_of_proof = locks(LockMode::AccessExclusive);
+        locks_of_proof.push(TableLock { table: (*whole).clone(), mode: LockMode::AccessShare });
+        let title = format!("prepare {} for a life outside of {}", part.plain(), whole.plain());
+        let add = step(title, sql, vec![self.each_checked("DROP CONSTRAINT", "true")], locks_of_proof);
+        let title = format!("validate {} for all rows of {}", check.as_str(), part.plain());
+        let validate = vec![self.each_checked("VALIDATE CONSTRAINT", "NOT k.convalidated")];
+        let validate = step(title, validate, Vec::new(), locks(LockMode::ShareUpdateExclusive));
+        vec![add, Step { scans: true, ..validate }]
+    }
+
+    fn detach(&self) -> Step {
+        let Self { whole, part, bound, .. } = self;
+        let (lock, locks) = lock_tables(&[whole], LockMode::AccessExclusive);
+        let block = |found: String, but: &str, act: &str| {
+            format!(
+                "DO $pontoon$\nDECLARE\n  part regclass := {found};\nBEGIN\n  IF part IS NOT NULL{but} THEN\n    \
+                 EXECUTE format({}, part);\n  END IF;\nEND\n$pontoon$",
+                literal(&format!("ALTER TABLE {} {act}", whole.to_string().replace('%', "%%")))
+            )
+        };
+        let sql = vec![lock.clone(), block(self.now(), "", "DETACH PARTITION %s")];
+        // Without the check it was no partition any more when contract came to it.
+        let then = if self.is_default() {
+            format!("to_regclass({})", literal(&part.to_string()))
+        } else {
+            format!(
+                "(SELECT k.conrelid::regclass FROM pg_constraint AS k WHERE k.contype = 'c' AND k.conname = {} LIMIT 1)",
+                literal(self.check.as_str())
+            )
+        };
+        let free = " AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = part)";
+        let attach = format!("ATTACH PARTITION %s {}", bound.replace('%', "%%"));
+        let undo = vec![lock, block(then, free, &attach)];
+        step(format!("detach {} from {}", part.plain(), whole.plain()), sql, undo, locks)
+    }
+
+    fn leave(&self) -> Step {
+        let lock = TableLock { table: self.part.clone(), mode: LockMode::AccessExclusive };
+        let title = format!("leave {} on its own", self.part.plain());
+        step(title, vec![self.each_checked("DROP CONSTRAINT", "true")], Vec::new(), vec![lock])
+    }
+
+    /// What is to be detached: the partition of that name, or, if nothing has the name, that of the bound.
+    fn now(&self) -> String {
+        let (whole, part) = (literal(&self.whole.to_string()), literal(&self.part.to_string()));
+        format!(
+            "(SELECT c.oid::regclass FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid\n    \
+             WHERE i.inhparent = {whole}::regclass\n      \
+             AND (c.oid = to_regclass({part}) OR to_regclass({part}) IS NULL AND pg_get_expr(c.relpartbound, c.oid) = {}))",
+            literal(self.bound)
+        )
+    }
+
+    /// Does something to the check, on whatever table it is by now.
+    fn each_checked(&self, what: &str, which: &str) -> String {
+        format!(
+            "DO $pontoon$\nDECLARE\n  checked record;\nBEGIN\n  \
+             FOR checked IN SELECT k.conrelid::regclass AS part, k.conname FROM pg_constraint AS k\n    \
+             WHERE k.contype = 'c' AND k.conname = {} AND {which}\n  LOOP\n    \
+             EXECUTE format('ALTER TABLE %s {what} %I', checked.part, checked.conname);\n  END LOOP;\nEND\n$pontoon$",
+            literal(self.check.as_str())
+        )
+    }
 }
 
 fn partitions(draft: &Draft<'_>, span: &Range<usize>, table: &QualifiedName) -> Result<Partitions, Problem> {
@@ -271,7 +354,7 @@ fn prove(whole: &QualifiedName, on: &QualifiedName, check: &Ident, bound: &str, 
     let (lock, mut locks) = lock_tables(&[on], LockMode::AccessExclusive);
     locks.push(TableLock { table: whole.clone(), mode: LockMode::AccessShare });
     let undo = vec![lock.clone(), format!("ALTER TABLE {on} DROP CONSTRAINT IF EXISTS {check}")];
-    let sql = vec![lock, with_rule(whole, bound, "", &act)];
+    let sql = vec![lock, with_rule(whole, bound, "", "", &act)];
     let title = format!("prepare {} for its place in {}", on.plain(), whole.plain());
     let there = format!("to_regclass({}) IS NOT NULL", literal(&on.to_string()));
     Step { undo_when: Some(there), ..step(title, sql, undo, locks) }
@@ -287,15 +370,27 @@ fn look(whole: &QualifiedName, default: &QualifiedName, bound: &str) -> Step {
     );
     let title = format!("see that no row of {} belongs into the new partition", default.plain());
     let share = |table: &QualifiedName| TableLock { table: table.clone(), mode: LockMode::AccessShare };
-    let sql = vec![with_rule(whole, bound, "  found_some boolean;\n", &act)];
+    let sql = vec![with_rule(whole, bound, "  found_some boolean;\n", "", &act)];
     Step { scans: true, ..step(title, sql, Vec::new(), vec![share(default), share(whole)]) }
 }
 
-/// A block that acts on the rule which a bound means. The server itself puts it into words, on an empty copy.
-fn with_rule(whole: &QualifiedName, bound: &str, declare: &str, act: &str) -> String {
+/// A block that acts on the rule which a bound means. The server itself puts it into words, on an empty copy; what a default
+/// partition takes depends on all the others.
+fn with_rule(whole: &QualifiedName, bound: &str, declare: &str, before: &str, act: &str) -> String {
+    let others = if bound.eq_ignore_ascii_case("DEFAULT") {
+        format!(
+            "  FOR other IN SELECT row_number() OVER () AS number, pg_get_expr(c.relpartbound, c.oid) AS bound\n    \
+             FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid WHERE i.inhparent = {}::regclass\n  LOOP\n    \
+             EXECUTE format('CREATE TEMP TABLE %I PARTITION OF pontoon_whole %s', 'pontoon_part_' || other.number, other.bound);\n  \
+             END LOOP;\n",
+            literal(&whole.to_string())
+        )
+    } else {
+        String::new()
+    };
     format!(
-        "DO $pontoon$\nDECLARE\n  rule text;\n{declare}BEGIN\n  \
-         EXECUTE format('CREATE TEMP TABLE pontoon_whole (LIKE %s) PARTITION BY %s', {whole}, pg_get_partkeydef({whole}::regclass));\n  \
+        "DO $pontoon$\nDECLARE\n  rule text;\n  other record;\n{declare}BEGIN\n{before}  \
+         EXECUTE format('CREATE TEMP TABLE pontoon_whole (LIKE %s) PARTITION BY %s', {whole}, pg_get_partkeydef({whole}::regclass));\n{others}  \
          EXECUTE 'CREATE TEMP TABLE pontoon_part PARTITION OF pontoon_whole ' || {bound};\n  \
          rule := pg_get_partition_constraintdef('pg_temp.pontoon_part'::regclass);\n  \
          DROP TABLE pg_temp.pontoon_whole;\n  {act}\nEND\n$pontoon$",

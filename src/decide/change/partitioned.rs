@@ -205,10 +205,10 @@ pub(super) fn partitioned_index(
 ) -> Vec<Step> {
     let leaves = || partitions.leaves.iter().zip(names);
     let mut steps: Vec<Step> = leaves()
-        .map(|(leaf, index)| if_there(&leaf.name, concurrent(&leaf.name, index, unique, tail)))
+        .map(|(leaf, index)| if_there(table, &leaf.name, concurrent(&leaf.name, index, unique, tail)))
         .collect();
     let word = if unique { "UNIQUE " } else { "" };
-    let guard = late(table, partitions, names, &format!("CREATE {word}INDEX CONCURRENTLY ON %s {tail}"));
+    let guard = late(table, unique, tail, None);
     let sql = vec![
         format!("LOCK TABLE {table} IN SHARE MODE"),
         guard,
@@ -222,31 +222,56 @@ pub(super) fn partitioned_index(
     steps
 }
 
-/// A statement that stops a step which would read a late partition under its lock: one that is neither small nor has an index
-/// like those that were built. `remedy` makes it, with `%s` for the partition.
-pub(super) fn late(
-    table: &QualifiedName,
-    partitions: &Partitions,
-    names: &[QualifiedName],
-    remedy: &str,
-) -> String {
-    let known: Vec<String> = partitions
-        .leaves
-        .iter()
-        .map(|leaf| format!("to_regclass({})", literal(&leaf.name.to_string())))
-        .collect();
+/// The name of an index that is taken back at once.
+const LIKE: &str = "_pontoon_like";
+
+/// A block that puts into `make` how the server itself writes down an index of the whole table: from its method on.
+fn makes(table: &QualifiedName, unique: bool, tail: &str) -> String {
+    let word = if unique { "UNIQUE " } else { "" };
     format!(
-        "DO $pontoon$\nDECLARE\n  late regclass;\nBEGIN\n  SELECT p.relid INTO late FROM pg_partition_tree({whole}::regclass) AS p\n  \
-         WHERE p.isleaf AND NOT coalesce(p.relid = ANY (ARRAY[{known}]::oid[]), false) AND pg_relation_size(p.relid) > {SMALL}\n    \
-         AND NOT EXISTS (\n      SELECT FROM pg_index AS i JOIN pg_index AS ours ON ours.indexrelid = to_regclass({first})\n      \
-         WHERE i.indrelid = p.relid AND i.indisvalid\n        \
-         AND regexp_replace(pg_get_indexdef(i.indexrelid), '^.*? USING ', '') = regexp_replace(pg_get_indexdef(ours.indexrelid), '^.*? USING ', ''))\n  \
+        "  BEGIN\n    EXECUTE {};\n    make := regexp_replace(pg_get_indexdef({}::regclass), '^.*? USING ', '');\n    \
+         RAISE EXCEPTION USING ERRCODE = 'PN001';\n  EXCEPTION WHEN SQLSTATE 'PN001' THEN\n    NULL;\n  END;\n",
+        literal(&format!("CREATE {word}INDEX {LIKE} ON ONLY {table} {tail}")),
+        literal(&QualifiedName::new(table.schema.clone(), Ident::new(LIKE)).to_string())
+    )
+}
+
+/// True for an index `i` of that make.
+const OF_THAT_MAKE: &str =
+    "i.indisvalid AND regexp_replace(pg_get_indexdef(i.indexrelid), '^.*? USING ', '') = make";
+
+/// A statement that stops a step which would read a partition under its lock: one that came late, or again, and is neither
+/// small nor has such an index. `remedy` is what makes it, behind the name of the table, where columns change their names in
+/// the same step.
+pub(super) fn late(table: &QualifiedName, unique: bool, tail: &str, remedy: Option<&str>) -> String {
+    let word = if unique { "UNIQUE " } else { "" };
+    let remedy = remedy.map_or_else(|| "'USING ' || make".to_owned(), literal);
+    format!(
+        "DO $pontoon$\nDECLARE\n  late regclass;\n  make text;\nBEGIN\n{}  \
+         SELECT p.relid INTO late FROM pg_partition_tree({}::regclass) AS p\n  \
+         WHERE p.isleaf AND pg_relation_size(p.relid) > {SMALL}\n    \
+         AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = p.relid AND i.indisunique = {unique} AND {OF_THAT_MAKE})\n  \
          LIMIT 1;\n  IF FOUND THEN\n    RAISE EXCEPTION 'partition % came after the plan was made and has no such index', late\n    \
-         USING HINT = format('{hint}, then run the same command again', late);\n  END IF;\nEND\n$pontoon$",
-        whole = literal(&table.to_string()),
-        known = known.join(", "),
-        first = names.first().map_or_else(|| "NULL".to_owned(), |name| literal(&name.to_string())),
-        hint = remedy.replace('\'', "''").replace('%', "%%").replace("%%s", "%s")
+         USING HINT = format('CREATE {word}INDEX CONCURRENTLY ON %s %s; then run the same command again', late, {remedy});\n  \
+         END IF;\nEND\n$pontoon$",
+        makes(table, unique, tail),
+        literal(&table.to_string())
+    )
+}
+
+/// A statement that makes such indexes of late partitions constraints, which the key of the whole then takes over.
+pub(super) fn adopt(table: &QualifiedName, tail: &str, word: &str, timing: &str) -> String {
+    format!(
+        "DO $pontoon$\nDECLARE\n  late record;\n  make text;\nBEGIN\n{}  \
+         FOR late IN SELECT DISTINCT ON (p.relid) p.relid::regclass AS part, c.relname AS index\n    \
+         FROM pg_partition_tree({}::regclass) AS p JOIN pg_index AS i ON i.indrelid = p.relid JOIN pg_class AS c ON c.oid = i.indexrelid\n    \
+         WHERE p.isleaf AND i.indisunique AND {OF_THAT_MAKE}\n      \
+         AND NOT EXISTS (SELECT FROM pg_constraint AS k JOIN pg_index AS o ON o.indexrelid = k.conindid\n        \
+         WHERE k.conrelid = p.relid AND k.contype IN ('p', 'u') AND o.indkey::text = i.indkey::text)\n  LOOP\n    \
+         EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I {word} USING INDEX %I{timing}', late.part, late.index, late.index);\n  \
+         END LOOP;\nEND\n$pontoon$",
+        makes(table, true, tail),
+        literal(&table.to_string())
     )
 }
 
@@ -297,23 +322,20 @@ pub(super) fn key(
         })
         .collect();
     let leaves = || partitions.leaves.iter().zip(&names);
-    let steps =
-        leaves().map(|(leaf, index)| if_there(&leaf.name, concurrent(&leaf.name, index, true, key.tail)));
+    let steps = leaves()
+        .map(|(leaf, index)| if_there(table, &leaf.name, concurrent(&leaf.name, index, true, key.tail)));
     let (word, timing) = (&key.word, key.timing);
     let plain = word.split_once(" NULLS").map_or(word.as_str(), |(plain, _)| plain);
-    let mut sql = vec![late(
-        table,
-        &partitions,
-        &names,
-        &format!("CREATE UNIQUE INDEX CONCURRENTLY ON %s {}", key.tail),
-    )];
+    let mut sql = vec![late(table, true, key.tail, None)];
     sql.extend(leaves().map(|(leaf, index)| {
-        let index = &index.name;
-        format!(
-            "ALTER TABLE IF EXISTS {} ADD CONSTRAINT {index} {plain} USING INDEX {index}{timing}",
-            leaf.name
-        )
+        let attach = format!(
+            "ALTER TABLE {} ADD CONSTRAINT {name} {plain} USING INDEX {name}{timing}",
+            leaf.name,
+            name = index.name
+        );
+        if_part(table, &leaf.name, Some(is_there(index)), &attach)
     }));
+    sql.push(adopt(table, key.tail, plain, timing));
     let list = |columns: &[Ident]| columns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let included =
         if key.included.is_empty() { String::new() } else { format!(" INCLUDE ({})", list(key.included)) };
@@ -324,19 +346,38 @@ pub(super) fn key(
     Ok((steps.collect(), sql))
 }
 
-/// A statement about a partition that may have been dropped or detached meanwhile: then what hangs on it is its own.
-pub(super) fn if_part(whole: &QualifiedName, part: &QualifiedName, sql: &str) -> String {
+/// A statement about a partition that may have been dropped, made again or detached meanwhile: then what hangs on it is its
+/// own. It may need something else to be so.
+pub(super) fn if_part(
+    whole: &QualifiedName,
+    part: &QualifiedName,
+    needs: Option<String>,
+    sql: &str,
+) -> String {
+    let needs = needs.map_or_else(String::new, |needs| format!("\n    AND {needs}"));
     format!(
-        "DO $pontoon$\nBEGIN\n  IF EXISTS (SELECT FROM pg_partition_tree({}::regclass) AS p WHERE p.relid = to_regclass({})) THEN\n    \
-         {sql};\n  END IF;\nEND\n$pontoon$",
+        "DO $pontoon$\nBEGIN\n  IF {}{needs} THEN\n    {sql};\n  END IF;\nEND\n$pontoon$",
+        is_part(whole, part)
+    )
+}
+
+/// A condition: something of that name is there.
+pub(super) fn is_there(name: &QualifiedName) -> String {
+    format!("to_regclass({}) IS NOT NULL", literal(&name.to_string()))
+}
+
+/// A condition: one table is among the partitions of the other, at whatever level.
+pub(super) fn is_part(whole: &QualifiedName, part: &QualifiedName) -> String {
+    format!(
+        "EXISTS (SELECT FROM pg_partition_tree({}::regclass) AS p WHERE p.relid = to_regclass({}))",
         literal(&whole.to_string()),
         literal(&part.to_string())
     )
 }
 
-/// A partition that was dropped meanwhile needs no index.
-pub(super) fn if_there(leaf: &QualifiedName, step: Step) -> Step {
-    let gone = format!("to_regclass({}) IS NULL", literal(&leaf.to_string()));
+/// A partition that was dropped or detached meanwhile needs no index.
+pub(super) fn if_there(whole: &QualifiedName, leaf: &QualifiedName, step: Step) -> Step {
+    let gone = format!("NOT {}", is_part(whole, leaf));
     let mode = match step.mode {
         Mode::Alone { verify, leftover, clean_up, .. } => {
             Mode::Alone { verify, leftover, clean_up, moot: format!("SELECT {gone}") }

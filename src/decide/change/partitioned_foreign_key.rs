@@ -2,7 +2,7 @@
 //! is validated while everybody goes on; that of the whole then takes them over without reading a row.
 
 use crate::decide::change::constraint::lock;
-use crate::decide::change::partitioned::SMALL;
+use crate::decide::change::partitioned::{SMALL, if_part};
 use crate::decide::draft::{Draft, has_constraint, has_unproved, lock_tables, step, undo_only};
 use crate::decide::plan::{Step, TableLock};
 use crate::model::catalog::Constraint;
@@ -36,15 +36,15 @@ pub(super) fn add(
         let (_, locks) = lock_tables(&[leaf, parent], LockMode::ShareRowExclusive);
         steps.push(step(
             format!("check {} for new rows of {}", name.as_str(), leaf.plain()),
-            vec![not_valid(leaf, name, text)],
+            vec![not_valid(table, leaf, name, text)],
             vec![format!("ALTER TABLE IF EXISTS {leaf} DROP CONSTRAINT IF EXISTS {name}")],
             locks,
         ));
         let title = format!("validate {} for all rows of {}", name.as_str(), leaf.plain());
         let locks = vec![lock(leaf, LockMode::ShareUpdateExclusive)];
-        steps.push(Step { scans: true, ..step(title, vec![validate(leaf, name)], Vec::new(), locks) });
+        steps.push(Step { scans: true, ..step(title, vec![validate(table, leaf, name)], Vec::new(), locks) });
     }
-    let (sql, locks) = attach(table, leaves, parent, name, text);
+    let (sql, locks) = attach(table, parent, name, text);
     let undo = vec![sql[0].clone(), format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}")];
     steps.push(step(format!("make them one foreign key of {}", table.plain()), sql, undo, locks));
     steps
@@ -58,7 +58,7 @@ pub(super) fn relax(
     known: &Constraint,
 ) -> Vec<Step> {
     let (name, definition) = (&known.name, &known.definition);
-    let (mut again, locks) = attach(table, leaves, parent, name, definition);
+    let (mut again, locks) = attach(table, parent, name, definition);
     if let Some(comment) = &known.comment {
         again.push(format!("COMMENT ON CONSTRAINT {name} ON {table} IS {}", literal(comment)));
     }
@@ -69,48 +69,45 @@ pub(super) fn relax(
         undo_only(
             format!("validate {} of {} again", name.as_str(), leaf.plain()),
             has_unproved(leaf, name),
-            vec![validate(leaf, name)],
+            vec![validate(table, leaf, name)],
             lock(leaf, LockMode::ShareUpdateExclusive),
         )
     }));
     let (lock_both, locks) = lock_tables(&[table, parent], LockMode::AccessExclusive);
     let sql = vec![lock_both.clone(), format!("ALTER TABLE {table} DROP CONSTRAINT {name}")];
     let mut undo = vec![lock_both];
-    undo.extend(leaves.iter().map(|leaf| not_valid(leaf, name, definition)));
+    undo.extend(leaves.iter().map(|leaf| not_valid(table, leaf, name, definition)));
     steps.push(step(format!("drop {} of {}", name.as_str(), table.plain()), sql, undo, locks));
     steps
 }
 
-/// A partition that was dropped meanwhile needs none.
-fn not_valid(leaf: &QualifiedName, name: &Ident, text: &str) -> String {
-    format!("ALTER TABLE IF EXISTS {leaf} ADD CONSTRAINT {name} {text} NOT VALID")
+/// A partition that was dropped or detached meanwhile needs none.
+fn not_valid(table: &QualifiedName, leaf: &QualifiedName, name: &Ident, text: &str) -> String {
+    if_part(table, leaf, None, &format!("ALTER TABLE {leaf} ADD CONSTRAINT {name} {text} NOT VALID"))
 }
 
-fn validate(leaf: &QualifiedName, name: &Ident) -> String {
-    format!("ALTER TABLE IF EXISTS {leaf} VALIDATE CONSTRAINT {name}")
+fn validate(table: &QualifiedName, leaf: &QualifiedName, name: &Ident) -> String {
+    let validate = format!("ALTER TABLE {leaf} VALIDATE CONSTRAINT {name}");
+    if_part(table, leaf, Some(has_constraint(leaf, name)), &validate)
 }
 
 /// The statements that make those of the partitions the whole's, and their locks: triggers of the partitions' own go from the
 /// table that they point at. One that came late may be read under the lock if it is small.
 fn attach(
     table: &QualifiedName,
-    leaves: &[QualifiedName],
     parent: &QualifiedName,
     name: &Ident,
     text: &str,
 ) -> (Vec<String>, Vec<TableLock>) {
     let (lock_both, locks) = lock_tables(&[table, parent], LockMode::AccessExclusive);
-    let known: Vec<String> =
-        leaves.iter().map(|leaf| format!("to_regclass({})", literal(&leaf.to_string()))).collect();
     let guard = format!(
         "DO $pontoon$\nDECLARE\n  late regclass;\nBEGIN\n  SELECT p.relid INTO late FROM pg_partition_tree({whole}::regclass) AS p\n  \
-         WHERE p.isleaf AND NOT coalesce(p.relid = ANY (ARRAY[{known}]::oid[]), false) AND pg_relation_size(p.relid) > {SMALL}\n    \
+         WHERE p.isleaf AND pg_relation_size(p.relid) > {SMALL}\n    \
          AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.conrelid = p.relid AND k.conname = {plain} AND k.convalidated)\n  \
          LIMIT 1;\n  IF FOUND THEN\n    RAISE EXCEPTION 'partition % came after the plan was made and has no such foreign key', late\n    \
          USING HINT = format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID; then VALIDATE CONSTRAINT it, and run the same command again', late, {plain}, {text});\n  \
          END IF;\nEND\n$pontoon$",
         whole = literal(&table.to_string()),
-        known = known.join(", "),
         plain = literal(name.as_str()),
         text = literal(text),
     );

@@ -242,7 +242,7 @@ impl Parts {
         let leaves = known.partitions.iter().flat_map(|partitions| &partitions.leaves);
         self.swap.extend(leaves.map(|Leaf { name, .. }| {
             let sql = format!("ALTER TABLE {name} ALTER COLUMN {column} DROP NOT NULL");
-            (None, Some(partitioned::if_part(table, name, &sql)))
+            (None, Some(partitioned::if_part(table, name, None, &sql)))
         }));
     }
 

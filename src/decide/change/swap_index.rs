@@ -3,7 +3,7 @@
 
 use crate::decide::change::constraint::lock;
 use crate::decide::change::create_index::concurrent;
-use crate::decide::change::partitioned::{if_part, if_there, late, partitioned_index};
+use crate::decide::change::partitioned::{adopt, if_part, if_there, is_there, late, partitioned_index};
 use crate::decide::change::retype::Names;
 use crate::decide::draft::{has_constraint, undo_only};
 use crate::decide::plan::Step;
@@ -36,7 +36,9 @@ impl SwappedIndex<'_> {
         let Some(tail) = rename_in_index(&self.index.definition, Clone::clone) else { return Vec::new() };
         let mut steps = self.build_as(&tail, true, |name| self.names.hidden(name));
         let (names, key) = (self.names, self.key());
-        let mut undo = self.attach(&tail, |name| names.hidden(name));
+        // The whole first, as whoever writes takes them.
+        let mut undo = vec![format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", names.table)];
+        undo.extend(self.attach(&tail, None, |name| names.hidden(name)));
         undo.extend(self.comment());
         if self.index.clustered {
             undo.push(names.alter(&format!("CLUSTER ON {key}")));
@@ -85,13 +87,20 @@ impl SwappedIndex<'_> {
                 let hidden = names.hidden(&part.index);
                 let rename = |from: &Ident, to: &Ident| {
                     let from = QualifiedName::new(part.table.schema.clone(), from.clone());
-                    Some(if_part(names.table, &part.table, &format!("ALTER INDEX {from} RENAME TO {to}")))
+                    Some(if_part(
+                        names.table,
+                        &part.table,
+                        Some(is_there(&from)),
+                        &format!("ALTER INDEX {from} RENAME TO {to}"),
+                    ))
                 };
                 (rename(&part.index, &hidden), rename(&hidden, &part.index))
             }));
         }
         let tail = rename_in_index(&self.index.definition, |column| names.beside(column));
-        let attach = self.attach(&tail.unwrap_or_default(), |name| names.fresh(name));
+        // The columns have their names by then.
+        let now = rename_in_index(&self.index.definition, Clone::clone);
+        let attach = self.attach(&now.unwrap_or_default(), tail.as_deref(), |name| names.fresh(name));
         let mut attach = attach.into_iter().map(Some);
         let last = attach.next_back().flatten();
         swap.extend(attach.map(|sql| (sql, None)));
@@ -116,7 +125,9 @@ impl SwappedIndex<'_> {
             return partitioned_index(table, partitions, &names, &whole, index.unique, tail);
         }
         let leaves = partitions.leaves.iter().zip(&names);
-        leaves.map(|(leaf, name)| if_there(&leaf.name, concurrent(&leaf.name, name, true, tail))).collect()
+        leaves
+            .map(|(leaf, name)| if_there(table, &leaf.name, concurrent(&leaf.name, name, true, tail)))
+            .collect()
     }
 
     /// What the indexes of the partitions are called, in the order of the partitions.
@@ -135,24 +146,29 @@ impl SwappedIndex<'_> {
 
     /// Statements that make what was built as `tail` says the constraint; on a partitioned table from the partitions upwards,
     /// so that each level takes over what is below it without reading a row.
-    fn attach(&self, tail: &str, built: impl Fn(&Ident) -> Ident) -> Vec<String> {
+    fn attach(&self, tail: &str, remedy: Option<&str>, built: impl Fn(&Ident) -> Ident) -> Vec<String> {
         let (names, key) = (self.names, self.key());
         let word = if self.index.primary { "PRIMARY KEY" } else { "UNIQUE" };
         let definition = self.constraint().map(|constraint| constraint.definition.as_str()).unwrap_or(word);
         let timing = definition.find(" DEFERRABLE").map_or("", |at| &definition[at..]);
-        let Some(partitions) = &self.known.partitions else {
+        if self.known.partitions.is_none() {
             let index = built(&self.index.name);
             return vec![names.alter(&format!("ADD CONSTRAINT {key} {word} USING INDEX {index}{timing}"))];
+        }
+        let add = |part: &IndexPart, what: &str| {
+            format!("ALTER TABLE {} ADD CONSTRAINT {} {what}", part.table, part.index)
         };
-        let remedy = format!("CREATE UNIQUE INDEX CONCURRENTLY ON %s {tail}");
-        let mut sql = vec![late(names.table, partitions, &self.leaf_names(&built), &remedy)];
-        sql.extend(self.index.parts.iter().map(|IndexPart { table, index, holds_rows }| {
-            let what = match holds_rows {
-                true => format!("{word} USING INDEX {}{timing}", built(index)),
-                false => definition.to_owned(),
-            };
-            if_part(names.table, table, &format!("ALTER TABLE {table} ADD CONSTRAINT {index} {what}"))
+        let (leaves, branches): (Vec<_>, Vec<_>) = self.index.parts.iter().partition(|part| part.holds_rows);
+        let mut sql = vec![late(names.table, true, tail, remedy)];
+        sql.extend(leaves.into_iter().map(|part| {
+            let index = QualifiedName::new(part.table.schema.clone(), built(&part.index));
+            let attach = add(part, &format!("{word} USING INDEX {}{timing}", index.name));
+            if_part(names.table, &part.table, Some(is_there(&index)), &attach)
         }));
+        sql.push(adopt(names.table, tail, word, timing));
+        sql.extend(
+            branches.into_iter().map(|part| if_part(names.table, &part.table, None, &add(part, definition))),
+        );
         sql.push(names.alter(&format!("ADD CONSTRAINT {key} {definition}")));
         sql
     }

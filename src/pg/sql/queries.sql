@@ -184,7 +184,7 @@ SELECT (pg_relation_size(to_regclass($1)) + current_setting('block_size')::bigin
 
 -- name: job_parts
 -- Purpose: the tables that hold the rows of a table: its partitions, or itself. $1 table, quoted.
-SELECT n.nspname AS schema, c.relname AS name
+SELECT n.nspname AS schema, c.relname AS name, c.oid::bigint AS oid
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind <> 'p' AND (c.oid = to_regclass($1) OR c.oid IN (SELECT p.relid FROM pg_partition_tree(to_regclass($1)) AS p WHERE p.isleaf))
 ORDER BY n.nspname, c.relname
