@@ -100,8 +100,14 @@ pub(crate) struct Partitions {
     pub(crate) default_leaf: Option<QualifiedName>,
     /// Whether a partition is being detached, or was left half detached.
     pub(crate) leaving: bool,
-    /// Columns with an index, a constraint or a default that only some partition has.
+    /// Columns with an index or a constraint that only some partition has.
     pub(crate) own: BTreeSet<Ident>,
+    /// Columns with a default that only some partition has.
+    pub(crate) own_defaults: BTreeSet<Ident>,
+    /// Columns of which some partition has a right, a comment, statistics, an option or NOT NULL of its own.
+    pub(crate) apart: BTreeSet<Ident>,
+    /// Columns that must not be null in some partition.
+    pub(crate) not_null: BTreeSet<Ident>,
     /// The tables that hold the rows.
     pub(crate) leaves: Vec<Leaf>,
 }

@@ -149,7 +149,7 @@ async fn what_a_partitioned_table_cannot_have_is_refused_by_name() {
             "ALTER TABLE ev ATTACH PARTITION teams FOR VALUES FROM (500) TO (600);",
             "has no column at integer NOT NULL",
         ),
-        ("CREATE INDEX ON own (c);", "has an index, a constraint or a default of its own"),
+        ("CREATE INDEX ON own (c);", "has an index or a constraint of its own"),
         ("ALTER TABLE own DETACH PARTITION own_1;", "foreign keys of `public.points` point at"),
     ] {
         let more = "CREATE TABLE other (LIKE ev INCLUDING CONSTRAINTS); ALTER TABLE other ADD PRIMARY KEY (at, id);
@@ -369,4 +369,42 @@ async fn a_default_partition_is_attached_by_what_the_others_leave_to_it() {
     database.run("UPDATE loaded SET at = 5000").await;
     project.migrate(&["expand"]).await.expect(0);
     assert_eq!(database.text("SELECT count(*)::text FROM ev WHERE at = 5000").await, "1");
+}
+
+#[tokio::test]
+async fn what_only_a_partition_has_is_not_lost_silently() {
+    let retype = "ALTER TABLE ev ALTER COLUMN qty TYPE bigint;";
+    for (own, file, says) in [
+        ("ALTER TABLE ev_1 ALTER COLUMN qty SET NOT NULL", retype, "has a NOT NULL, a right, a comment"),
+        ("GRANT SELECT (qty) ON ev_1 TO PUBLIC", retype, "has a NOT NULL, a right, a comment"),
+        ("COMMENT ON COLUMN ev_1.qty IS 'c'", retype, "has a NOT NULL, a right, a comment"),
+        ("CREATE STATISTICS st ON qty, id FROM ev_1", retype, "has a NOT NULL, a right, a comment"),
+        ("ALTER TABLE ev_1 ALTER COLUMN qty SET DEFAULT 3", retype, "that only a partition has"),
+        ("CREATE VIEW w AS SELECT qty FROM ev_1", retype, "view public.w"),
+        ("CREATE VIEW w AS SELECT qty FROM ev_1", "ALTER TABLE ev DROP COLUMN qty;", "view public.w"),
+        ("CREATE POLICY p ON ev_1 USING (qty > 0)", retype, "policy p on table public.ev_1"),
+        (
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; CREATE TRIGGER tr BEFORE UPDATE OF qty ON ev_1 FOR EACH ROW EXECUTE FUNCTION f()",
+            retype,
+            "trigger tr on table public.ev_1",
+        ),
+        (
+            "ALTER TABLE ev_1 ALTER COLUMN qty SET NOT NULL",
+            "ALTER TABLE ev ALTER COLUMN qty DROP NOT NULL;",
+            "NOT NULL in a partition",
+        ),
+        (
+            "ALTER TABLE ev_1 ALTER COLUMN qty SET NOT NULL",
+            "ALTER TABLE ev ALTER COLUMN qty SET NOT NULL;",
+            "NOT NULL in a partition",
+        ),
+        (
+            "ALTER TABLE ev_1 ALTER COLUMN qty SET DEFAULT 3",
+            "ALTER TABLE ev ALTER COLUMN qty SET DEFAULT 8;",
+            "a default of its own",
+        ),
+    ] {
+        let project = Project::new(&format!("{SETUP} {own};"), &[("0001_x.sql", file)]).await;
+        project.migrate(&["plan"]).await.expect(1).says(says);
+    }
 }

@@ -45,6 +45,35 @@ pub(super) fn check(
         Action::AddColumn { column, .. } => {
             column.constraints.iter().try_for_each(|constraint| check_constraint(draft, span, constraint))
         }
+        Action::SetNotNull { column } | Action::DropNotNull { column }
+            if partitions.not_null.contains(column)
+                && draft
+                    .catalog
+                    .table(table)
+                    .and_then(|known| known.column(column))
+                    .is_some_and(|known| !known.not_null) =>
+        {
+            let title = format!(
+                "`{}` is NOT NULL in a partition of `{}`, and not in the whole",
+                column.as_str(),
+                table.plain()
+            );
+            Err(refused(
+                span,
+                title,
+                "a reopen could not bring that back: change the partition as written first, `-- migrate: phase expand`",
+            ))
+        }
+        Action::SetDefault { column, .. } | Action::DropDefault { column }
+            if partitions.own_defaults.contains(column) =>
+        {
+            let title = format!(
+                "a partition of `{}` has a default of its own for `{}`",
+                table.plain(),
+                column.as_str()
+            );
+            Err(refused(span, title, "it would be overwritten: drop it before"))
+        }
         Action::Setting { column: None, text, .. } if !text.to_ascii_uppercase().starts_with("OWNER") => {
             Err(refused(
                 span,
@@ -95,10 +124,14 @@ pub(super) fn check_swap(
     let foreign = known.constraints.iter().any(|key| key.kind == "f" && key.columns.contains(column));
     let points = |key: &Constraint| key.parent.as_ref() == Some(table) && key.parent_columns.contains(column);
     let pointed = draft.catalog.tables.iter().any(|other| other.constraints.iter().any(points));
-    let what = match (partitions.own.contains(column), foreign || pointed) {
-        (true, _) => "has an index, a constraint or a default that only a partition has",
-        (_, true) => "is part of a foreign key",
-        (false, false) => return Ok(()),
+    let own = partitions.own.contains(column) || partitions.own_defaults.contains(column);
+    let what = match (own, partitions.apart.contains(column), foreign || pointed) {
+        (true, ..) => "has an index, a constraint or a default that only a partition has",
+        (_, true, _) => {
+            "has a NOT NULL, a right, a comment, statistics or an option that only a partition has"
+        }
+        (.., true) => "is part of a foreign key",
+        (false, false, false) => return Ok(()),
     };
     let title = format!("`{}` of the partitioned table `{}` {what}", column.as_str(), table.plain());
     Err(refused(span, title, "drop it in a migration before, and make it again in one behind"))
@@ -154,7 +187,7 @@ fn check_own<'a>(
         return Ok(());
     };
     let title = format!(
-        "a partition of `{}` has an index, a constraint or a default of its own on `{}`",
+        "a partition of `{}` has an index or a constraint of its own on `{}`",
         table.plain(),
         column.as_str()
     );

@@ -169,13 +169,31 @@ SELECT
                             UNION ALL
                             SELECT a.attname FROM pg_constraint AS k JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
                             WHERE k.conrelid IN (SELECT p.relid FROM pg_partition_tree(c.oid) AS p WHERE p.relid <> c.oid)
-                              AND k.contype <> 'n' AND k.coninhcount = 0 AND k.conparentid = 0
-                            UNION ALL
+                              AND k.contype <> 'n' AND k.coninhcount = 0 AND k.conparentid = 0) AS o), '[]'),
+                    'own_defaults', coalesce((
+                        SELECT jsonb_agg(DISTINCT o.attname) FROM (
                             SELECT a.attname FROM pg_attrdef AS ad JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (ad.adrelid, ad.adnum)
                             WHERE a.attgenerated = '' AND ad.adrelid IN (SELECT p.relid FROM pg_partition_tree(c.oid) AS p WHERE p.relid <> c.oid)
                               AND pg_get_expr(ad.adbin, 0) IS DISTINCT FROM (
                                   SELECT pg_get_expr(pd.adbin, 0) FROM pg_attrdef AS pd JOIN pg_attribute AS pa ON (pa.attrelid, pa.attnum) = (pd.adrelid, pd.adnum)
                                   WHERE pd.adrelid = c.oid AND pa.attname = a.attname AND pa.attgenerated = '')) AS o), '[]'),
+                    'apart', coalesce((
+                        SELECT jsonb_agg(DISTINCT o.attname) FROM (
+                            SELECT a.attname FROM pg_partition_tree(c.oid) AS p JOIN pg_attribute AS a ON a.attrelid = p.relid
+                            WHERE p.relid <> c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                              AND (a.attacl IS NOT NULL OR a.attoptions IS NOT NULL OR col_description(a.attrelid, a.attnum) IS NOT NULL)
+                            UNION ALL
+                            SELECT a.attname FROM pg_partition_tree(c.oid) AS p JOIN pg_attribute AS a ON a.attrelid = p.relid
+                            JOIN pg_attribute AS w ON (w.attrelid, w.attname) = (c.oid, a.attname)
+                            WHERE p.relid <> c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                              AND (a.attnotnull <> w.attnotnull OR a.attstattarget IS DISTINCT FROM w.attstattarget OR a.attstorage <> w.attstorage
+                                   OR a.attcompression <> w.attcompression)
+                            UNION ALL
+                            SELECT a.attname FROM pg_statistic_ext AS st JOIN pg_attribute AS a ON a.attrelid = st.stxrelid AND a.attnum = ANY (st.stxkeys)
+                            WHERE st.stxrelid IN (SELECT p.relid FROM pg_partition_tree(c.oid) AS p WHERE p.relid <> c.oid)) AS o), '[]'),
+                    'not_null', coalesce((
+                        SELECT jsonb_agg(DISTINCT a.attname) FROM pg_partition_tree(c.oid) AS p JOIN pg_attribute AS a ON a.attrelid = p.relid
+                        WHERE p.relid <> c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull), '[]'),
                     'leaves', coalesce((
                         SELECT jsonb_agg(jsonb_build_object(
                             'name', jsonb_build_object('schema', ln.nspname, 'name', l.relname),
@@ -316,8 +334,14 @@ SELECT
                         WHERE (o.classid, o.objid, o.refobjid) = (d.classid, d.objid, d.refobjid) AND o.refobjsubid > 0
                           AND o.refobjsubid <> d.refobjsubid)))
                 FROM pg_depend AS d JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (d.refobjid, d.refobjsubid)
-                WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.refobjsubid > 0
-                  AND d.deptype IN ('n', 'a')
+                WHERE d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('n', 'a')
+                  -- Of a partition, what is no part of the whole's, and is not counted as its own already.
+                  AND (d.refobjid = c.oid OR c.relkind = 'p' AND d.refobjid IN (SELECT p.relid FROM pg_partition_tree(c.oid) AS p) AND (
+                      d.classid IN ('pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_proc'::regclass, 'pg_publication_rel'::regclass)
+                      OR d.classid = 'pg_trigger'::regclass AND EXISTS (SELECT FROM pg_trigger AS t WHERE t.oid = d.objid AND t.tgparentid = 0)
+                      OR d.classid = 'pg_constraint'::regclass AND EXISTS (
+                          SELECT FROM pg_constraint AS k WHERE k.oid = d.objid AND k.contype = 'f' AND k.conparentid = 0
+                            AND k.confrelid = d.refobjid AND k.confrelid <> k.conrelid)))
                   -- The column's own default goes with it; another column's generation expression does not.
                   AND NOT (d.classid = 'pg_attrdef'::regclass AND EXISTS (
                       SELECT FROM pg_attrdef AS own WHERE own.oid = d.objid AND own.adnum = d.refobjsubid))
