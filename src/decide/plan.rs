@@ -173,6 +173,10 @@ pub(crate) struct Convert {
     pub(crate) wrong: String,
     /// The same with the names that the columns have while sealed.
     pub(crate) wrong_sealed: String,
+    /// The assignments that, while sealed, bring the hidden columns up to what the new ones say; none if nothing does.
+    pub(crate) resync: String,
+    /// True for a row that they may be done to: it is wrong, and its new columns say something.
+    pub(crate) need_resync: String,
     /// The value of the session setting that makes this migration's sync triggers skip the batch.
     pub(crate) skip: String,
 }

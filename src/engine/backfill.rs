@@ -87,6 +87,7 @@ impl Engine {
     ) -> Outcome<State> {
         let (plan, _) = self.stored_plan(session, version).await?;
         self.observer.saw(Happening::Phase { version, name: plan.name.clone(), what: "backfill" });
+        self.check_drift(session, &plan).await?;
         self.start_jobs(session, &plan, state).await?;
         fault::point("backfill.started");
         for job in &plan.jobs {

@@ -58,6 +58,17 @@ pub(crate) fn convert_rows(job: &Job, which: impl Fn(&str) -> String) -> Vec<Str
     }
 }
 
+/// Brings hidden old columns up to the new ones, in the rows that a condition picks.
+pub(crate) fn resync_rows(job: &Job, which: &str) -> Vec<String> {
+    match &job.work {
+        Work::Convert(convert) => vec![format!(
+            "UPDATE ONLY {} SET {} WHERE {which} AND ({})",
+            job.table, convert.resync, convert.need_resync
+        )],
+        Work::Across(_) | Work::Once(_) => Vec::new(),
+    }
+}
+
 /// Pages from `first` to before `end`, as a TID range scan.
 pub(crate) fn range(row: &str, first: i64, end: i64) -> String {
     format!("{row}ctid >= '({first},0)'::tid AND {row}ctid < '({end},0)'::tid")

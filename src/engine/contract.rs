@@ -181,7 +181,7 @@ impl Runner<'_> {
         }
         engine.observer.saw(Happening::Phase { version, name: plan.name.clone(), what: "contract" });
         if state == State::Ready {
-            self.check_drift(&plan).await?;
+            engine.check_drift(&mut self.session, &plan).await?;
             self.check_dependants(&plan, false).await?;
             // Rows may have become inconsistent since the backfill; nothing is closed for a seal that would fail.
             self.verify_plan(&plan, Names::Open).await?;
@@ -214,7 +214,7 @@ impl Runner<'_> {
                 ))
                 .next(format!("migrate reopen {version}")));
             }
-            self.check_drift(&plan).await?;
+            engine.check_drift(&mut self.session, &plan).await?;
         }
         if state == State::Sealed {
             let entry = engine.entry(&mut self.session, version).await?;

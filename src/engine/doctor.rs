@@ -2,14 +2,11 @@
 
 use serde::Serialize;
 
-use crate::decide::plan::Plan;
 use crate::decide::state::State;
 use crate::engine::Engine;
 use crate::engine::failure::Outcome;
-use crate::engine::fence::drift;
 use crate::model::migration::read_folder;
-use crate::pg::session::Session;
-use crate::pg::{catalog, install, lease};
+use crate::pg::{install, lease};
 
 /// Something that somebody should look at.
 #[derive(Debug, Serialize)]
@@ -40,7 +37,12 @@ impl Engine {
             if entry.state.is_in_flight() {
                 known.push(format!("m{}_", entry.version.number()));
                 let (plan, _) = self.stored_plan(&mut session, entry.version).await?;
-                for line in self.changed(&mut session, &plan).await? {
+                let changed = self.changed(&mut session, &plan).await?;
+                for line in changed.made {
+                    let next = "make it again, or see that nobody needs it";
+                    find(format!("not as migration {} made it: {line}", entry.version), next);
+                }
+                for line in changed.columns.into_iter().chain(changed.sync) {
                     let next = "bring it back to what it was; its migration refuses to go on until then";
                     find(format!("migration {}: {line}", entry.version), next);
                 }
@@ -86,14 +88,5 @@ impl Engine {
         }
         session.close().await;
         Ok(findings)
-    }
-
-    /// What somebody changed of the columns that a plan works on.
-    async fn changed(&self, session: &mut Session, plan: &Plan) -> Outcome<Vec<String>> {
-        let Some(stored) = self.ledger.stored(session, plan.version).await?.fingerprint else {
-            return Ok(Vec::new());
-        };
-        let now = catalog::fingerprint(session, &plan.tables).await?;
-        Ok(drift(&stored, &now))
     }
 }

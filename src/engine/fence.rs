@@ -3,8 +3,9 @@
 
 use crate::decide::plan::Plan;
 use crate::decide::state::{Event, State};
-use crate::engine::Runner;
 use crate::engine::failure::{Failure, Kind, Outcome};
+use crate::engine::{Engine, Runner};
+use crate::pg::session::Session;
 use crate::pg::{catalog, lease};
 use crate::words::version::Version;
 
@@ -38,7 +39,7 @@ impl Runner<'_> {
         Ok(state)
     }
 
-    /// Stores the shape of the columns that the plan touches.
+    /// Stores the shape of the columns that the plan touches, and what it has made so far.
     pub(crate) async fn store_fingerprint(&mut self, plan: &Plan) -> Outcome<()> {
         let full = catalog::fingerprint(&mut self.session, &plan.tables).await?;
         let stored = self.engine.ledger.stored(&mut self.session, plan.version).await?.fingerprint;
@@ -49,32 +50,97 @@ impl Runner<'_> {
                     && plan.tables.iter().any(|known| &known.plain() == of && known.to_string() == table)
             }),
         };
-        let kept = keep(&full, touched);
+        let mut kept = keep(&full, touched);
+        let things = self.engine.things(&mut self.session, plan).await?;
+        kept[THINGS] = with_sync(things, stored.as_ref().and_then(|stored| stored.get(THINGS)));
         self.engine.ledger.set_fingerprint(&mut self.session, plan.version, kept).await?;
         Ok(())
     }
+}
 
-    /// Refuses to go on if somebody else changed the columns that the plan touches.
-    pub(crate) async fn check_drift(&mut self, plan: &Plan) -> Outcome<()> {
-        let Some(stored) = self.engine.ledger.stored(&mut self.session, plan.version).await?.fingerprint
-        else {
-            return Ok(());
-        };
-        let now = catalog::fingerprint(&mut self.session, &plan.tables).await?;
-        let details = drift(&stored, &now);
-        if details.is_empty() {
-            return Ok(());
-        }
-        Err(Failure::refused(format!("somebody changed what migration {} is working on", plan.version))
-            .details(details)
-            .next("bring it back to what it was, then run the same command again"))
+impl Engine {
+    /// What a plan has made and is there.
+    async fn things(&self, session: &mut Session, plan: &Plan) -> Outcome<serde_json::Value> {
+        let names = plan.names.iter().chain(&plan.adds).cloned().collect();
+        let prefix = format!("m{}_", plan.version.number());
+        Ok(catalog::things(session, names, &self.ledger.schema, &prefix).await?)
     }
+
+    /// What somebody changed since the last phase of what a plan works on or has made.
+    pub(crate) async fn changed(&self, session: &mut Session, plan: &Plan) -> Outcome<Changed> {
+        let Some(stored) = self.ledger.stored(session, plan.version).await?.fingerprint else {
+            return Ok(Changed::default());
+        };
+        let now = catalog::fingerprint(session, &plan.tables).await?;
+        let mut changed = Changed { columns: drift(&stored, &now), ..Changed::default() };
+        let now = self.things(session, plan).await?;
+        for (what, was) in stored.get(THINGS).and_then(serde_json::Value::as_object).into_iter().flatten() {
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            let line = match now.get(what) {
+                Some(is) if is == was => continue,
+                Some(is) if what.starts_with("sync trigger") => {
+                    format!("{what} does not always fire (`{}`)", text(is))
+                }
+                Some(_) if what.starts_with("sync function") => format!("{what} is another one"),
+                Some(is) => format!("{what} is now `{}`", text(is)),
+                None => format!("{what} is gone"),
+            };
+            let list = if what.starts_with("sync ") { &mut changed.sync } else { &mut changed.made };
+            list.push(line);
+        }
+        Ok(changed)
+    }
+
+    /// Refuses to go on if somebody else changed the columns that the plan touches, or what keeps them in step; says what else
+    /// is not as it was.
+    pub(crate) async fn check_drift(&self, session: &mut Session, plan: &Plan) -> Outcome<()> {
+        let changed = self.changed(session, plan).await?;
+        for line in &changed.made {
+            self.note(format!("not as migration {} made it: {line}", plan.version));
+        }
+        let refused = |details: Vec<String>, next: &str| {
+            let title = format!("somebody changed what migration {} is working on", plan.version);
+            Err(Failure::refused(title).details(details).next(next))
+        };
+        if !changed.columns.is_empty() {
+            return refused(changed.columns, "bring it back to what it was, then run the same command again");
+        }
+        if !changed.sync.is_empty() {
+            let next = "make it again as `migrate plan` shows it, triggers ENABLE ALWAYS; what was written meanwhile is not in step";
+            return refused(changed.sync, next);
+        }
+        Ok(())
+    }
+}
+
+/// The key of a fingerprint that holds what was made; the others are tables.
+const THINGS: &str = "things";
+
+/// What is not as a migration left it.
+#[derive(Debug, Default)]
+pub(crate) struct Changed {
+    pub(crate) columns: Vec<String>,
+    /// Of what keeps old and new columns in step.
+    pub(crate) sync: Vec<String>,
+    /// Of everything else that it made.
+    pub(crate) made: Vec<String>,
 }
 
 /// Somebody else is the runner now.
 pub(crate) fn overtaken() -> Failure {
     Failure::new(Kind::Busy, "another runner has taken over")
         .next("migrate status, then the same command again")
+}
+
+/// What was made, and what keeps columns in step as it was and must be: until the drop none of that goes.
+fn with_sync(mut things: serde_json::Value, was: Option<&serde_json::Value>) -> serde_json::Value {
+    for (what, value) in was.and_then(serde_json::Value::as_object).into_iter().flatten() {
+        let is_trigger = what.starts_with("sync trigger");
+        if is_trigger || what.starts_with("sync function") && things.get(what).is_none() {
+            things[what] = value.clone();
+        }
+    }
+    things
 }
 
 /// The part of a fingerprint whose columns satisfy `touched` (table, attnum, name).
@@ -94,9 +160,10 @@ fn keep(full: &serde_json::Value, touched: impl Fn(&str, &str, &str) -> bool) ->
 }
 
 /// What differs between the stored columns and the present ones.
-pub(crate) fn drift(stored: &serde_json::Value, now: &serde_json::Value) -> Vec<String> {
+fn drift(stored: &serde_json::Value, now: &serde_json::Value) -> Vec<String> {
     let mut details = Vec::new();
-    for (table, columns) in stored.as_object().into_iter().flatten() {
+    let tables = stored.as_object().into_iter().flatten().filter(|(table, _)| *table != THINGS);
+    for (table, columns) in tables {
         for (attnum, was) in columns.as_object().into_iter().flatten() {
             let is = now.get(table).and_then(|columns| columns.get(attnum));
             if is == Some(was) {

@@ -44,6 +44,20 @@ impl Runner<'_> {
         }
         let (plan, _) = engine.stored_plan(&mut self.session, version).await?;
         engine.observer.saw(Happening::Phase { version, name: plan.name.clone(), what: "reopen" });
+        let changed = engine.changed(&mut self.session, &plan).await?;
+        if entry.state == State::Sealed
+            && (!changed.sync.is_empty() || engine.has_new_parts(&mut self.session, &plan).await?)
+        {
+            for line in &changed.sync {
+                engine.note(format!(
+                    "{line}: make it again as `migrate plan` shows it, triggers ENABLE ALWAYS"
+                ));
+            }
+            let rows = self.resync(&plan).await?;
+            engine.note(format!(
+                "{rows} rows that were written past the sync triggers have their old values again"
+            ));
+        }
         self.check_replaced(&plan).await?;
         if !accept_nulls {
             self.check_nulls(&plan).await?;

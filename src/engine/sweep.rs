@@ -1,8 +1,8 @@
 //! What one process does after the last chunk: the last sweep, late indexes and statistics, verification.
 
-use crate::decide::plan::{Job, Plan};
+use crate::decide::plan::{Job, Plan, Work};
 use crate::decide::state::{Event, State};
-use crate::engine::batch::{batch_begin, convert_rows, range};
+use crate::engine::batch::{batch_begin, convert_rows, range, resync_rows};
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::step_runner::Running;
 use crate::engine::{Engine, Happening, RUNNER_WAIT, Runner};
@@ -90,7 +90,13 @@ impl Runner<'_> {
         self.run_steps(&running, &plan.settle).await?;
         self.verify_plan(plan, Names::Open).await?;
         fault::point("backfill.verified");
-        self.advance(plan.version, State::Backfilling, Event::BackfillFinished, 0).await
+        self.begin().await?;
+        self.store_fingerprint(plan).await?;
+        let (ledger, session) = (&self.engine.ledger, &mut self.session);
+        let state =
+            ledger.advance(session, plan.version, State::Backfilling, Event::BackfillFinished, 0).await?;
+        self.commit().await?;
+        Ok(state)
     }
 
     /// The jobs that can be checked, one for each partition that there is now.
@@ -106,7 +112,7 @@ impl Runner<'_> {
     async fn sweep(&mut self, job: &Job) -> Outcome<i64> {
         let mut total = 0;
         for _ in 0..MAX_SWEEPS {
-            let found = self.sweep_once(job).await?;
+            let found = self.sweep_once(job, Names::Open).await?;
             if found == 0 {
                 return Ok(total);
             }
@@ -119,13 +125,30 @@ impl Runner<'_> {
         .next("look for a trigger that changes the mapped columns back, then run `migrate backfill` again"))
     }
 
-    async fn sweep_once(&mut self, job: &Job) -> Outcome<i64> {
-        let Some((table, _)) = job.check(false) else { return Ok(0) };
+    /// While sealed the new columns are right: brings the hidden old ones up to them where somebody wrote past the triggers,
+    /// or a partition came from elsewhere.
+    pub(crate) async fn resync(&mut self, plan: &Plan) -> Outcome<i64> {
+        let mut total = 0;
+        for job in self.parts(plan).await? {
+            total += self.resync_one(&job).await?;
+        }
+        Ok(total)
+    }
+
+    async fn resync_one(&mut self, job: &Job) -> Outcome<i64> {
+        match &job.work {
+            Work::Convert(convert) if !convert.resync.is_empty() => self.sweep_once(job, Names::Sealed).await,
+            _ => Ok(0),
+        }
+    }
+
+    async fn sweep_once(&mut self, job: &Job, names: Names) -> Outcome<i64> {
+        let Some((table, _)) = job.check(names == Names::Sealed) else { return Ok(0) };
         let pages = self.engine.ledger.pages(&mut self.session, table).await?;
         let (mut first, mut size, mut converted, mut conflicts) = (0, SWEEP_PAGES, 0, 0);
         while first < pages {
             let end = (first + size).min(pages);
-            match self.sweep_range(job, first, end).await {
+            match self.sweep_range(job, names, first, end).await {
                 Ok(rows) => {
                     converted += i64::try_from(rows).unwrap_or(i64::MAX);
                     (first, size, conflicts) = (end, SWEEP_PAGES, 0);
@@ -141,7 +164,7 @@ impl Runner<'_> {
         Ok(converted)
     }
 
-    async fn sweep_range(&mut self, job: &Job, first: i64, end: i64) -> Result<u64, PgError> {
+    async fn sweep_range(&mut self, job: &Job, names: Names, first: i64, end: i64) -> Result<u64, PgError> {
         let (ledger, epoch) = (self.engine.ledger.schema.clone(), self.lease.epoch);
         let session = &mut self.session;
         let done = async {
@@ -150,7 +173,11 @@ impl Runner<'_> {
                 return Err(PgError::Overtaken("another runner has taken over".to_owned()));
             }
             let mut rows = 0;
-            for statement in convert_rows(job, |row| range(row, first, end)) {
+            let statements = match names {
+                Names::Open => convert_rows(job, |row| range(row, first, end)),
+                Names::Sealed => resync_rows(job, &range("", first, end)),
+            };
+            for statement in statements {
                 rows = session.execute(&statement).await?;
             }
             session.execute("COMMIT").await?;
@@ -189,6 +216,11 @@ impl Runner<'_> {
         self.engine.observer.saw(Happening::Note(format!("migration {}: verifying", plan.version)));
         for job in self.parts(plan).await? {
             let Some((table, wrong)) = job.check(names == Names::Sealed) else { continue };
+            if names == Names::Sealed
+                && !self.engine.ledger.job_exists(&mut self.session, plan.version, &job.id).await?
+            {
+                self.resync_one(&job).await?;
+            }
             let rows = match self.wrong_rows(table, wrong).await {
                 Ok(rows) => rows,
                 Err(failure) => {

@@ -7,6 +7,7 @@ use crate::words::ident::{Ident, QualifiedName};
 
 const SNAPSHOT: &str = include_str!("sql/catalog.sql");
 const FINGERPRINT: &str = include_str!("sql/fingerprint.sql");
+const THINGS: &str = include_str!("sql/things.sql");
 
 /// The snapshot of every table whose name is among `words`, with the definitions of indexes and constraints of those among `defined`.
 ///
@@ -34,6 +35,20 @@ pub(crate) async fn fingerprint(
 ) -> Result<serde_json::Value, PgError> {
     let names = tables.iter().map(ToString::to_string).collect();
     session.one(FINGERPRINT, &[Param::Texts(names)]).await
+}
+
+/// What a migration has made, as JSON from what it is to what can be said of it: its sync functions, whose names begin with
+/// `prefix`, their triggers, and whatever has one of the names.
+///
+/// # Errors
+/// Whatever the server says.
+pub(crate) async fn things(
+    session: &mut Session,
+    names: Vec<String>,
+    ledger: &Ident,
+    prefix: &str,
+) -> Result<serde_json::Value, PgError> {
+    session.one(THINGS, &[Param::Texts(names), ledger.as_str().into(), prefix.into()]).await
 }
 
 /// The function that a name with types means, as `pg_describe_object` names it; none if there is no such function or type.

@@ -132,6 +132,68 @@ async fn doctor_names_what_changed_behind_the_back_of_the_ledger() {
     project.migrate(&["doctor"]).await.expect(4).says("function pontoon.m9_1_up()");
 }
 
+#[tokio::test]
+async fn what_a_migration_made_and_somebody_took_away_is_named_by_doctor_and_by_the_next_phase() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, name text NOT NULL); INSERT INTO t VALUES (1, 'a b');";
+    let file = "CREATE TABLE fresh (id int); CREATE VIEW seen AS SELECT id FROM t; ALTER TABLE t ADD COLUMN first text;
+        UPDATE t SET first = split_part(name, ' ', 1); ALTER TABLE t ADD CONSTRAINT short CHECK (length(first) < 9); CREATE INDEX by_first ON t (first);
+        -- migrate: down name = first\nALTER TABLE t DROP COLUMN name;";
+    let project = Project::new(setup, &[("0001_x.sql", file)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web-1", "1").await;
+    let database = &project.database;
+    database
+        .run("DROP TABLE fresh; DROP VIEW seen; DROP INDEX by_first; CREATE INDEX by_first ON t (id)")
+        .await;
+    for command in ["doctor", "contract"] {
+        let ran = project.migrate(&[command]).await;
+        ran.expect(if command == "doctor" { 4 } else { 0 });
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        for line in [
+            "table public.fresh is gone",
+            "view public.seen is gone",
+            "index public.by_first is now `on public.t id`",
+        ] {
+            assert!(said.contains(line), "{command}: {line}\n{said}");
+        }
+    }
+    database.run("ALTER TABLE t DROP CONSTRAINT short").await;
+    project.migrate(&["doctor"]).await.expect(4).says("constraint short on public.t is gone");
+    let functions = "DROP FUNCTION pontoon.m1_1_derive CASCADE";
+    database.run(functions).await;
+    project.migrate(&["doctor"]).await.expect(4).says("sync function pontoon.m1_1_derive is gone");
+    let refused = project.migrate(&["contract", "--soak", "0s"]).await;
+    refused
+        .expect(4)
+        .says("sync function pontoon.m1_1_derive is gone")
+        .says("sync trigger \"~pontoon_m1_1_derive_update\" is gone");
+}
+
+#[tokio::test]
+async fn what_was_written_while_somebody_had_taken_the_sync_triggers_away_survives_a_reopen() {
+    let setup = "CREATE TABLE u (id int PRIMARY KEY, name text); INSERT INTO u SELECT i, 'N' || i FROM generate_series(1, 3) AS i;";
+    let file = "ALTER TABLE u ADD COLUMN fn text; UPDATE u SET fn = lower(name);
+        -- migrate: down name = upper(fn)\nALTER TABLE u DROP COLUMN name;";
+    let project = Project::new(setup, &[("0001_x.sql", file)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(0);
+    let database = &project.database;
+    database.run("ALTER TABLE u DISABLE TRIGGER ALL; UPDATE u SET fn = 'changed' WHERE id = 1; INSERT INTO u (id, fn) VALUES (9, 'nine')").await;
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(4).says("does not always fire");
+    project.migrate(&["reopen", "1"]).await.expect(0).says("2 rows that were written past the sync triggers");
+    let rows = "SELECT string_agg(id || name || fn, ' ' ORDER BY id) FROM u";
+    assert_eq!(database.text(rows).await, "1CHANGEDchanged 2N2n2 3N3n3 9NINEnine");
+    project.migrate(&["backfill"]).await.expect(0);
+    project.migrate(&["contract"]).await.expect(4).says("does not always fire");
+    let again = "SELECT string_agg(format('ALTER TABLE u ENABLE ALWAYS TRIGGER %I', tgname), '; ') FROM pg_trigger WHERE tgrelid = 'u'::regclass";
+    database.run(&database.text(again).await).await;
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+    assert_eq!(database.text("SELECT string_agg(fn, ' ' ORDER BY id) FROM u").await, "changed n2 n3 nine");
+}
+
 /// Sixty pending migrations over a schema of 150 tables, as `up` runs them, killed on the way, and as a deployment does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chain_of_sixty_over_a_hundred_and_fifty_tables_ends_as_the_plain_sql_does() {

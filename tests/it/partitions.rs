@@ -408,3 +408,28 @@ async fn what_only_a_partition_has_is_not_lost_silently() {
         project.migrate(&["plan"]).await.expect(1).says(says);
     }
 }
+
+#[tokio::test]
+async fn a_partition_that_comes_while_sealed_has_its_values_in_the_old_type_too() {
+    let project = project("ALTER TABLE ev ALTER COLUMN qty TYPE bigint;").await;
+    let database = &project.database;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(0);
+    let comes = |name: &str, from: i32| {
+        format!(
+            "CREATE TABLE {name} (LIKE ev INCLUDING ALL); INSERT INTO {name} (at, id, name, qty) VALUES ({from}, 1, 'late', 7);
+             ALTER TABLE ev ATTACH PARTITION {name} FOR VALUES FROM ({from}) TO ({from} + 100)"
+        )
+    };
+    database.run(&comes("ev_7", 700)).await;
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    assert_eq!(database.text("SELECT qty::text FROM ev WHERE at = 700").await, "7");
+    project.migrate(&["backfill"]).await.expect(0);
+    project.migrate(&["contract"]).await.expect(0);
+    database.run(&comes("ev_8", 800)).await;
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+    assert_eq!(database.text("SELECT string_agg(qty::text, ' ') FROM ev WHERE at >= 700").await, "7 7");
+}

@@ -341,6 +341,8 @@ fn job(draft: &Draft<'_>, table: &QualifiedName, mappings: &[Mapping], repairs: 
                 need: with_repairs(ups.iter().map(|mapping| mapping.batch_need()).collect()),
                 wrong: with_repairs(ups.iter().map(|mapping| mapping.wrong(Shape::Open)).collect()),
                 wrong_sealed: with_repairs(ups.iter().map(|mapping| mapping.wrong(Shape::Sealed)).collect()),
+                resync: ups.iter().flat_map(|mapping| mapping.resync()).collect::<Vec<_>>().join(", "),
+                need_resync: ups.iter().map(|mapping| mapping.need_resync()).collect::<Vec<_>>().join(" OR "),
                 skip: draft.file.version.number().to_string(),
             }),
         }

@@ -209,6 +209,24 @@ impl Mapping {
             .collect()
     }
 
+    /// The assignments that bring the hidden old columns up to the new ones, where those say something else.
+    pub(crate) fn resync(&self) -> Vec<String> {
+        self.computed_old()
+            .map(|(old, down)| {
+                let name = &old.sealed_name;
+                let value = self.call(&self.down_function(&old.column.name), &down.reads, "", Shape::Sealed);
+                format!("{name} = CASE WHEN {} THEN {value} ELSE {name} END", self.need_resync())
+            })
+            .collect()
+    }
+
+    /// True for a row of which the hidden old columns are not what the new ones say: somebody wrote past the triggers.
+    pub(crate) fn need_resync(&self) -> String {
+        let new = self.new.iter().map(|new| self.name_in(&new.column.name, Shape::Sealed));
+        let some: Vec<String> = new.map(|name| format!("{name} IS NOT NULL")).collect();
+        format!("({}) AND ({})", self.wrong(Shape::Sealed), some.join(" OR "))
+    }
+
     /// True for a row that the backfill must convert: an inconsistent one, and one whose new columns are all null
     /// while `up` has a value. The second is more than consistency asks for (`down` of nulls may happen to equal the
     /// old value); no new code is serving yet whose nulls could be meant.
