@@ -154,7 +154,11 @@ impl Runner<'_> {
             self.session.execute(&format!("BEGIN; SET LOCAL search_path = {path}")).await?;
             let counted = self.session.one::<i64>(&sql, &[]).await;
             self.session.rollback().await;
-            let count = counted?;
+            // Somebody dropped the table by hand.
+            let count = match counted {
+                Err(error) if error.code() == Some("42P01") => 0,
+                counted => counted?,
+            };
             if count > 0 {
                 let line = format!("{count} {}", loss.what);
                 if loss.blocks { in_the_way.push(line) } else { lost.push(line) }

@@ -3,6 +3,7 @@
 use crate::decide::state::State;
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::{Engine, RUNNER_WAIT, Runner};
+use crate::model::migration::list;
 use crate::pg::adopt::{self, History};
 use crate::pg::install;
 use crate::words::version::Version;
@@ -29,11 +30,27 @@ impl Engine {
                 (newest(&history)?, Some(history.table))
             }
         };
+        if let Some(newest) = self.newest_file()?.filter(|newest| *newest < version) {
+            return Err(Failure::usage(format!(
+                "version {version} is above the newest file, {newest}: files that come later would never run"
+            ))
+            .next(format!("migrate baseline {newest}")));
+        }
         install::install(&mut session, &self.ledger.schema).await?;
         let mut runner = self.runner(session, "baseline", RUNNER_WAIT).await?;
         let set = runner.set_baseline(version).await;
         runner.release().await;
         Ok(Baseline { version, history, unchanged: !set? })
+    }
+}
+
+impl Engine {
+    /// None where the folder is missing or empty: the files may be gone.
+    fn newest_file(&self) -> Outcome<Option<Version>> {
+        if !self.folder.is_dir() {
+            return Ok(None);
+        }
+        Ok(list(&self.folder)?.last().map(|(version, ..)| *version))
     }
 }
 

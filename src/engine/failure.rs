@@ -140,6 +140,12 @@ impl From<FolderError> for Failure {
             FolderError::Name(_) => {
                 Self::failed(error.to_string()).next("rename it, or move it out of the folder")
             }
+            FolderError::Zero(_) => {
+                Self::failed(error.to_string()).next("give it and those behind it a number one higher")
+            }
+            FolderError::Down(_) => Self::failed(error.to_string()).next(
+                "move it out of the folder; `migrate abort` and `migrate reopen` take a migration back",
+            ),
             FolderError::Duplicate { ref second, .. } => {
                 let next = format!("migrate new --renumber {}", second.display());
                 Self::failed(error.to_string()).next(next)

@@ -29,6 +29,10 @@ pub(crate) enum FolderError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("`{}` is no migration: a file name is digits, an underscore, a name and `.sql`, as in `0007_split_name.sql`", .0.display())]
     Name(PathBuf),
+    #[error("`{}` has the number 0: the first migration is 1, so it would never run", .0.display())]
+    Zero(PathBuf),
+    #[error("`{}` takes a migration back, which no file does here: it would run as one of its own", .0.display())]
+    Down(PathBuf),
     #[error("version {version} is there twice: `{}` and `{}`", first.display(), second.display())]
     Duplicate { version: Version, first: PathBuf, second: PathBuf },
     #[error(transparent)]
@@ -47,12 +51,20 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<(Version, String, PathBuf)>, Fol
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(read)? {
         let path = entry.map_err(read)?.path();
-        if path.extension().is_none_or(|extension| extension != "sql") {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if !name.to_ascii_lowercase().ends_with(".sql") {
             continue;
+        }
+        if name.to_ascii_lowercase().ends_with(".down.sql") {
+            return Err(FolderError::Down(path));
+        }
+        if !name.ends_with(".sql") {
+            return Err(FolderError::Name(path));
         }
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let Some((digits, name)) = stem.split_once('_') else { return Err(FolderError::Name(path)) };
         match digits.parse::<Version>() {
+            Ok(version) if version.number() == 0 => return Err(FolderError::Zero(path)),
             Ok(version) if !name.is_empty() => files.push((version, name.to_owned(), path)),
             _ => return Err(FolderError::Name(path)),
         }
@@ -125,6 +137,14 @@ mod tests {
     fn a_stray_file_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("seed.sql"), "").unwrap();
+        assert!(matches!(list(folder.path()), Err(FolderError::Name(_))));
+        std::fs::rename(folder.path().join("seed.sql"), folder.path().join("0000_seed.sql")).unwrap();
+        assert!(matches!(list(folder.path()), Err(FolderError::Zero(_))));
+        std::fs::rename(folder.path().join("0000_seed.sql"), folder.path().join("0001_seed.down.sql"))
+            .unwrap();
+        assert!(matches!(list(folder.path()), Err(FolderError::Down(_))));
+        std::fs::rename(folder.path().join("0001_seed.down.sql"), folder.path().join("0001_seed.SQL"))
+            .unwrap();
         assert!(matches!(list(folder.path()), Err(FolderError::Name(_))));
     }
 }

@@ -6,6 +6,7 @@ const SETUP: &str = "
 CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL DEFAULT 0, name text, touched int);
 CREATE TABLE copy (id int PRIMARY KEY, n int);
 CREATE TABLE keyless (a int, b int);
+CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree, place int CONSTRAINT place_once UNIQUE DEFERRABLE);
 CREATE TABLE gone (id int PRIMARY KEY); INSERT INTO gone SELECT generate_series(1, 20000);
 CREATE TABLE gone_too (id int PRIMARY KEY, n int); INSERT INTO gone_too SELECT i, i FROM generate_series(1, 200) AS i;
 INSERT INTO t SELECT i, 0, 'N' || i, i FROM generate_series(1, 20000) AS i;";
@@ -57,6 +58,12 @@ async fn what_cannot_be_counted_out_is_refused() {
         ("INSERT INTO copy (id) SELECT max(id) FROM t;", "the aggregate `max`"),
         ("UPDATE t SET nothing = 1;", "no column `nothing`"),
         ("INSERT INTO copy (id) SELECT id FROM t UNION SELECT 1;", "SELECT … UNION"),
+        (
+            "DELETE FROM tree WHERE id > 10;",
+            "tree_parent_fkey of `public.tree` may hold only when all rows are done",
+        ),
+        ("INSERT INTO tree (id, parent) SELECT id, id - 1 FROM t;", "tree_parent_fkey of `public.tree`"),
+        ("UPDATE tree SET place = place + 1;", "place_once of `public.tree`"),
         ("INSERT INTO copy (id) SELECT v.id FROM (VALUES (1)) AS v (id), t;", "does not begin with a table"),
         ("WITH w AS (DELETE FROM t RETURNING id) INSERT INTO copy (id) SELECT 1;", "a WITH clause"),
         (

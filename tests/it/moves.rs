@@ -365,6 +365,7 @@ async fn what_cannot_be_moved_is_refused_by_name() {
     let odd = "CREATE TABLE odd (id bigint PRIMARY KEY DEFERRABLE, a text, b text, span int4range UNIQUE);";
     for (file, says) in [
         ("ALTER TABLE profiles ADD COLUMN email text; UPDATE profiles SET email = u.email FROM users AS u WHERE u.email = 'x';", "does not name a key"),
+        ("ALTER TABLE profiles ADD COLUMN email text; UPDATE profiles SET email = u.email FROM users AS u WHERE u.id = user_id;\n-- migrate: down user_id = 1\nALTER TABLE profiles DROP COLUMN user_id;", "tells which rows belong together"),
         ("ALTER TABLE profiles ADD COLUMN a text; UPDATE profiles SET a = odd.a FROM odd WHERE odd.id = user_id;", "does not name a key"),
         ("ALTER TABLE users ADD COLUMN e text; UPDATE users SET e = p.touched::text FROM profiles AS p WHERE p.user_id = users.id AND users.id > p.touched;", "this condition"),
         ("ALTER TABLE profiles ADD COLUMN e text, ADD COLUMN f text; UPDATE profiles SET e = u.email, f = upper(u.email) FROM users AS u, odd WHERE u.id = user_id;", "more than one"),

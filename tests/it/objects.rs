@@ -379,3 +379,26 @@ async fn an_enum_of_two_tables_changes_and_comes_back_with_what_was_written() {
     assert_eq!(project.database.text(labels).await, "sad ok glad");
     assert_eq!(project.database.text("SELECT m || ' ' || n FROM a").await, "sad ok");
 }
+
+#[tokio::test]
+async fn a_function_that_names_what_is_gone_is_replaced_and_comes_back_as_it_was() {
+    let setup = "CREATE TABLE p (id int PRIMARY KEY, a text, b text); INSERT INTO p VALUES (1, 'a', 'b');
+        CREATE FUNCTION g(i int) RETURNS text LANGUAGE sql STABLE AS 'SELECT a FROM p WHERE id = i';";
+    let files = [
+        ("0001_x.sql", "ALTER TABLE p DROP COLUMN a;"),
+        (
+            "0002_x.sql",
+            "CREATE OR REPLACE FUNCTION g(i int) RETURNS text LANGUAGE sql STABLE AS 'SELECT b FROM p WHERE id = i';",
+        ),
+    ];
+    let project = Project::new(setup, &files).await;
+    project.migrate(&["up"]).await.expect(0);
+    assert_eq!(project.database.text("SELECT g(1)").await, "b");
+}
+
+#[tokio::test]
+async fn an_index_that_comes_later_is_no_replica_identity_yet() {
+    let file = "CREATE UNIQUE INDEX tu ON u (t_id); ALTER TABLE u REPLICA IDENTITY USING INDEX tu;";
+    let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
+    project.migrate(&["plan"]).await.expect(1).says("has no index tu yet");
+}

@@ -7,7 +7,7 @@ use crate::decide::change::move_limits::{
     base_type, check_replacement, check_rest_of_file, counts_by_itself,
 };
 use crate::decide::change::move_source::no_key;
-use crate::decide::draft::{Crossing, Draft, Role, step, table_step};
+use crate::decide::draft::{Crossing, Draft, Role, TableDraft, step, table_step};
 use crate::decide::plan::{self, Job, Loss, Step, TableLock, Work};
 use crate::decide::sync::{Across, Left, Shape, Typed};
 use crate::model::catalog::{Catalog, Table};
@@ -57,17 +57,16 @@ fn one(
     } else {
         dropped_columns(draft, crossing, &known_target, &version)?
     };
-    if let Some(key) = draft
-        .tables
-        .iter()
-        .filter(|work| &work.name == source)
-        .flat_map(|work| &work.dropped)
-        .find(|dropped| key.contains(&dropped.column))
-    {
+    let target_key: BTreeSet<&Ident> = crossing.key.iter().map(|(_, target)| target).collect();
+    let tells = |work: &TableDraft, column: &Ident| {
+        &work.name == source && key.contains(column) || &work.name == target && target_key.contains(column)
+    };
+    let dropped =
+        draft.tables.iter().flat_map(|work| work.dropped.iter().map(move |dropped| (work, dropped)));
+    if let Some((_, key)) = dropped.into_iter().find(|(work, dropped)| tells(work, &dropped.column)) {
         let title = format!("`{}` tells which rows belong together, and is dropped", key.column.as_str());
-        return Err(
-            Problem::new("key-changed", key.span.clone(), title, "dropped here").help("split the file")
-        );
+        return Err(Problem::new("key-changed", key.span.clone(), title, "dropped here")
+            .help("drop it in a migration after this one, when the move is contracted"));
     }
     let sealed_source = if source_goes {
         QualifiedName::new(source.schema.clone(), hidden_name(&version, &source.name))

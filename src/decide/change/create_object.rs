@@ -89,12 +89,11 @@ fn replace(
     draft.claim_moving(statement)?;
     let becomes = "contract: it exists, so replacing it changes what old code gets";
     draft.note(&statement.span, what, becomes);
-    draft.push_seal_first(step(
-        what.to_lowercase(),
-        vec![statement.text.clone()],
-        old.definition.clone(),
-        Vec::new(),
-    ));
+    // What it was may name what is gone, and is then brought back as it was.
+    let unchecked = matches!(object.kind, ObjectKind::Function | ObjectKind::Procedure);
+    let unchecked = unchecked.then(|| "SET LOCAL check_function_bodies = off".to_owned());
+    let undo = unchecked.into_iter().chain(old.definition.clone()).collect();
+    draft.push_seal_first(step(what.to_lowercase(), vec![statement.text.clone()], undo, Vec::new()));
     draft.touch(old.reference(), &statement.span)?;
     draft.rewrite(old.what.clone(), object.reads.clone());
     Ok(())

@@ -62,6 +62,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
         )
         .help("to run it as written, in one transaction, put `-- migrate: phase expand` on the line above"));
     }
+    one_by_one(draft, statement, change, &target)?;
     let Some(known) = draft.catalog.table(&driving).cloned() else { return Ok(()) };
     draft.plan_data_order(statement, &target)?;
     let key = key(&known, &change.driving.span)?;
@@ -84,6 +85,37 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
     let id = format!("d{}_{number}:{}", draft.file.version.number(), target.plain());
     draft.data_jobs.push(Job { id, table: target, work });
     Ok(())
+}
+
+/// Refuses what only holds again when all rows are done, and is checked at the end of each batch.
+fn one_by_one(
+    draft: &Draft<'_>,
+    statement: &Statement,
+    change: &DataChange,
+    target: &QualifiedName,
+) -> Result<(), Problem> {
+    let Some(known) = draft.catalog.table(target) else { return Ok(()) };
+    let itself = known.constraints.iter().find(|key| key.kind == "f" && key.parent.as_ref() == Some(target));
+    let sets = match &statement.kind {
+        StatementKind::Update { sets, .. } => sets.as_slice(),
+        _ => &[],
+    };
+    let late =
+        known.indexes.iter().filter(|index| index.unique && !index.plain && index.constraint.is_some());
+    let late = late.into_iter().find(|index| sets.iter().any(|set| index.columns.contains(&set.column)));
+    let name = match (change.verb, itself, late) {
+        (Verb::Delete | Verb::Insert, Some(key), _) => &key.name,
+        (Verb::Update, _, Some(index)) => &index.name,
+        _ => return Ok(()),
+    };
+    let title = format!("{} of `{}` may hold only when all rows are done", name.as_str(), target.plain());
+    Err(Problem::new(
+        "in-batches",
+        statement.span.clone(),
+        title,
+        "done in batches, each of which must obey it",
+    )
+    .help("to run it as written, in one transaction, put `-- migrate: phase expand` on the line above"))
 }
 
 fn first_word(statement: &Statement) -> String {

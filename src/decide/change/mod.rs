@@ -204,7 +204,8 @@ fn supported_table(draft: &Draft<'_>, span: &Range<usize>, table: &QualifiedName
     if let Some(why) = known.unsupported() {
         return refuse(
             &why,
-            "only ordinary and partitioned tables are supported so far; a partition changes with the whole",
+            "ordinary tables are supported, and partitioned ones all of whose partitions are of one owner; a partition changes with the \
+             whole; to run this as written, put `-- migrate: phase expand` on the line above (it is then not analysed)",
         );
     }
     if known.row_security && known.row_security_forced && !draft.catalog.bypasses_row_security {

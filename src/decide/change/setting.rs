@@ -54,6 +54,14 @@ fn replica_identity(
     else {
         return Ok(());
     };
+    let index = text.split_whitespace().nth(4).map(Ident::from_sql);
+    if let Some(index) =
+        index.filter(|index| how == "USING" && !known.indexes.iter().any(|own| &own.name == index))
+    {
+        let title = format!("`{}` has no index {} yet when this runs", table.plain(), index.as_str());
+        return Err(Problem::new("order", span.clone(), title, "run in expand")
+            .help("put it into a migration after the one that builds the index"));
+    }
     known.replica_identity = match how.as_str() {
         "NOTHING" => false,
         "DEFAULT" => known.indexes.iter().any(|index| index.primary && index.plain),
