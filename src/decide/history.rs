@@ -81,7 +81,7 @@ impl Conflict {
             Self::Changed { version, path } => (
                 format!("`{path}` is not the file that was expanded as migration {version}"),
                 format!(
-                    "bring the file back, or, if the change is meant, `migrate abort {version}` and expand again"
+                    "bring the file back; a change that is meant goes into a new file, or, if this one is not contracted yet, `migrate abort {version}` and expand again"
                 ),
             ),
             Self::HalfReplaced { version, newest, path } if version == newest => (

@@ -54,6 +54,11 @@ impl Engine {
             let entry = self.entry(&mut session, *wanted).await?;
             check_named(&entry)?;
         }
+        for entry in self.ledger.entries(&mut session).await? {
+            if request.versions.is_empty() && matches!(entry.state, State::Expanded | State::Backfilling) {
+                self.note(format!("migration {0} is {1}: migrate backfill {0}", entry.version, entry.state));
+            }
+        }
         let (mut done, mut failed) = (Vec::new(), None);
         let deadline = Instant::now() + request.wait;
         for entry in self.due(&mut session, request).await? {

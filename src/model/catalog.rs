@@ -314,7 +314,6 @@ impl Table {
             ("f", _, _) => "it is a foreign table",
             ("v" | "m", _, _) => "it is a view",
             (_, "t", _) => "it is temporary",
-            (_, "u", _) => "it is unlogged",
             (_, _, true) => "it is a partition, or has parents or children by inheritance",
             _ => return self.unsupported_partition(),
         };
@@ -333,7 +332,6 @@ impl Table {
             let why = match (leaf.kind.as_str(), leaf.persistence.as_str()) {
                 ("f", _) => "a foreign table",
                 (_, "t") => "temporary",
-                (_, "u") => "unlogged",
                 _ if leaf.owner != self.owner => "owned by another role",
                 _ if leaf.row_security_forced => "under row security that is forced",
                 _ => return None,

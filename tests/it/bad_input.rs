@@ -65,7 +65,6 @@ async fn files_that_cannot_be_planned_name_the_place_and_change_nothing() {
         ("CREATE TEMPORARY TABLE p (a int);", "temporary"),
         ("ALTER TABLE parted_1 ADD COLUMN a int;", "it is a partition"),
         ("ALTER TABLE child ADD COLUMN a int;", "inheritance"),
-        ("ALTER TABLE quick ADD COLUMN a int;", "unlogged"),
         ("ALTER TABLE seen ADD COLUMN a int;", "it is a view"),
         ("ALTER TABLE users DROP COLUMN viewed;", "no column `viewed`"),
         ("ALTER TABLE seen_from DROP COLUMN a;", "view public.seen"),

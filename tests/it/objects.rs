@@ -402,3 +402,29 @@ async fn an_index_that_comes_later_is_no_replica_identity_yet() {
     let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
     project.migrate(&["plan"]).await.expect(1).says("has no index tu yet");
 }
+
+#[tokio::test]
+async fn indexes_of_materialized_views_and_columns_of_unlogged_tables() {
+    let setup = format!(
+        "{SETUP} CREATE MATERIALIZED VIEW old AS SELECT id, name FROM t; CREATE UNLOGGED TABLE quick (id int PRIMARY KEY, name text); INSERT INTO quick VALUES (1, 'a b');"
+    );
+    let file = "CREATE UNIQUE INDEX old_id ON old (id); CREATE MATERIALIZED VIEW fresh AS SELECT id FROM u; CREATE UNIQUE INDEX fresh_id ON fresh (id);
+        ALTER TABLE quick ADD COLUMN first text; UPDATE quick SET first = split_part(name, ' ', 1);
+        -- migrate: down name = first\nALTER TABLE quick DROP COLUMN name;";
+    let project = Project::new(&setup, &[("0001_x.sql", file)]).await;
+    project.migrate(&["up"]).await.expect(0);
+    project
+        .database
+        .run("REFRESH MATERIALIZED VIEW CONCURRENTLY old; REFRESH MATERIALIZED VIEW CONCURRENTLY fresh")
+        .await;
+    assert_eq!(project.database.text("SELECT first FROM quick").await, "a");
+    project.write("0002_x.sql", "DROP TABLE quick;");
+    project.migrate(&["up"]).await.expect(0);
+}
+
+#[tokio::test]
+async fn a_view_that_gets_a_column_must_be_dropped_and_created() {
+    let file = "CREATE OR REPLACE VIEW w AS SELECT id, name, 1 AS one FROM v;";
+    let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
+    project.migrate(&["expand"]).await.expect(1).says("write DROP VIEW and CREATE VIEW instead");
+}

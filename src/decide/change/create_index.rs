@@ -20,7 +20,10 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, index: &CreateI
     if draft.created.contains(&table) {
         return create_table::plan_later(draft, statement, &table, "CREATE INDEX");
     }
-    supported(draft, &index.table, &table)?;
+    let is_view = draft.catalog.table(&table).is_some_and(|known| known.kind == "m");
+    if !is_view {
+        supported(draft, &index.table, &table)?;
+    }
     if index.only {
         return Err(Problem::unsupported(statement.span.clone(), "CREATE INDEX … ON ONLY"));
     }
@@ -53,7 +56,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, index: &CreateI
         .key
         .iter()
         .all(|key| key.as_ref().is_some_and(|column| draft.added(&table, column).is_some()));
-    let (phase, becomes) = if index.unique && !all_new {
+    let (phase, becomes) = if index.unique && !all_new && !is_view {
         (Phase::Contract, "contract: a unique index would reject what old code may still write")
     } else if filled > 0 {
         (Phase::Backfill, "backfill: built concurrently, after the data")

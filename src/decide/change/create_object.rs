@@ -5,7 +5,7 @@
 //! Limits: OR REPLACE of a view that adds columns is refused, because reopen could not take them away: DROP and CREATE it.
 
 use crate::decide::draft::{Draft, step};
-use crate::model::catalog::{Object, ObjectRef};
+use crate::model::catalog::{Object, ObjectRef, Relation};
 use crate::model::problem::Problem;
 use crate::model::sql::{CreateObject, Name, ObjectKind, Statement};
 use crate::words::ident::{Ident, QualifiedName};
@@ -70,6 +70,10 @@ pub(crate) fn plan(
     draft.run_in_expand(statement, what.to_lowercase(), undo, Vec::new())?;
     draft.catalog.objects.extend(key);
     draft.made.extend(name.as_ref().map(|name| ObjectRef::new(kind.word(), name)));
+    if let Some(name) = name.clone().filter(|_| kind == ObjectKind::MaterializedView) {
+        draft.catalog.relations.push(Relation { name: name.clone() });
+        draft.created.insert(name);
+    }
     if let Some(name) = name.filter(|_| kind == ObjectKind::Domain) {
         draft.catalog.checked_domains.extend([name.plain(), name.name.as_str().to_owned()]);
     }

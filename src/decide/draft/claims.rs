@@ -219,5 +219,8 @@ fn out_of_order(later: &Range<usize>, earlier: &Range<usize>) -> Problem {
         "this would run first",
     )
     .and(earlier.clone(), "this runs in a later phase")
-    .help("split the file: what stands below the second mark goes into a migration of its own")
+    .help(
+        "put it above the other, if it means the same there; or split the file: what stands below the second mark goes into a \
+         migration of its own",
+    )
 }
