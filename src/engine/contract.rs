@@ -213,7 +213,7 @@ impl Runner<'_> {
             state = State::Sealed;
             fault::point("contract.sealed");
         } else if state == State::Sealed {
-            if self.any_undone(&running, &plan.seal).await? {
+            if engine.any_undone(&mut self.session, version, entry.attempt, &plan.seal).await? {
                 return Err(Failure::refused(format!(
                     "a reopen of migration {version} was begun and not finished"
                 ))
@@ -381,7 +381,9 @@ impl Runner<'_> {
     async fn seal(&mut self, running: &Running<'_>, request: &Request) -> Outcome<()> {
         let plan = running.plan;
         // A reopen that was cut off: what it left is taken back before anything is done anew.
-        if self.any_undone(running, &plan.seal).await? || self.any_undone(running, &plan.restrict).await? {
+        let taken_back = [plan.seal.as_slice(), &plan.restrict].concat();
+        let engine = self.engine;
+        if engine.any_undone(&mut self.session, plan.version, running.attempt, &taken_back).await? {
             self.undo_steps(running, &plan.seal).await?;
             self.undo_steps(running, &plan.restrict).await?;
         }

@@ -2,10 +2,13 @@
 
 use serde::Serialize;
 
+use crate::decide::plan::Plan;
 use crate::decide::state::State;
 use crate::engine::Engine;
 use crate::engine::failure::Outcome;
 use crate::model::migration::read_folder;
+use crate::pg::ledger::Entry;
+use crate::pg::session::Session;
 use crate::pg::{install, lease};
 
 /// Something that somebody should look at.
@@ -32,19 +35,33 @@ impl Engine {
                 find(line, "see `migrate status`");
             }
         }
+        let holder = lease::holder_of(&mut session, &self.ledger.schema).await?;
         let mut known = Vec::new();
         for entry in self.ledger.entries(&mut session).await? {
             if entry.state.is_in_flight() {
                 known.push(format!("m{}_", entry.version.number()));
                 let (plan, _) = self.stored_plan(&mut session, entry.version).await?;
-                let changed = self.changed(&mut session, &plan).await?;
-                for line in changed.made {
-                    let next = "make it again, or see that nobody needs it";
-                    find(format!("not as migration {} made it: {line}", entry.version), next);
-                }
-                for line in changed.columns.into_iter().chain(changed.sync) {
-                    let next = "bring it back to what it was; its migration refuses to go on until then";
-                    find(format!("migration {}: {line}", entry.version), next);
+                match self.cut_off(&mut session, &entry, &plan).await? {
+                    Some(_) if holder.is_some() => {}
+                    Some(command) => {
+                        let next = format!("migrate {command}");
+                        find(
+                            format!("migration {}: a phase was begun and not finished", entry.version),
+                            &next,
+                        );
+                    }
+                    None => {
+                        let changed = self.changed(&mut session, &plan).await?;
+                        for line in changed.made {
+                            let next = "make it again, or see that nobody needs it";
+                            find(format!("not as migration {} made it: {line}", entry.version), next);
+                        }
+                        for line in changed.columns.into_iter().chain(changed.sync) {
+                            let next =
+                                "bring it back to what it was; its migration refuses to go on until then";
+                            find(format!("migration {}: {line}", entry.version), next);
+                        }
+                    }
                 }
             }
             if entry.verified == Some(false) {
@@ -71,7 +88,7 @@ impl Engine {
         for line in self.ledger.old_transactions(&mut session).await? {
             find(line, "end it: it keeps locks, and dead rows alive");
         }
-        if let Some(holder) = lease::holder_of(&mut session, &self.ledger.schema).await?
+        if let Some(holder) = holder
             && holder.held_seconds > 3_600
         {
             let what = format!(
@@ -88,5 +105,19 @@ impl Engine {
         }
         session.close().await;
         Ok(findings)
+    }
+
+    /// What finishes a phase that was begun: until then nothing is as the last one left it.
+    async fn cut_off(&self, session: &mut Session, entry: &Entry, plan: &Plan) -> Outcome<Option<String>> {
+        let version = entry.version;
+        Ok(match entry.state {
+            State::Expanding => Some("expand".to_owned()),
+            State::Closing | State::Dropping => Some(format!("contract {version}")),
+            State::Aborting => Some(format!("abort {version}")),
+            State::Sealed if self.any_undone(session, version, entry.attempt, &plan.seal).await? => {
+                Some(format!("reopen {version}"))
+            }
+            _ => None,
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! What only the runner may write, and only on what nobody else has changed: transactions under the lease, and the
 //! fingerprint of the columns that a plan touches.
 
-use crate::decide::plan::Plan;
+use crate::decide::plan::{Plan, Step};
 use crate::decide::state::{Event, State};
 use crate::engine::failure::{Failure, Kind, Outcome};
 use crate::engine::{Engine, Runner};
@@ -89,6 +89,20 @@ impl Engine {
             list.push(line);
         }
         Ok(changed)
+    }
+
+    /// Whether some of the steps were taken back and not run again: an undo was cut off.
+    pub(crate) async fn any_undone(
+        &self,
+        session: &mut Session,
+        version: Version,
+        attempt: i64,
+        steps: &[Step],
+    ) -> Outcome<bool> {
+        let records = self.ledger.steps(session, version, attempt).await?;
+        let is_undone =
+            |step: &Step| records.iter().any(|record| record.id == step.id && record.state == "undone");
+        Ok(steps.iter().any(is_undone))
     }
 
     /// Refuses to go on if somebody else changed the columns that the plan touches, or what keeps them in step; says what else

@@ -45,7 +45,10 @@ impl Runner<'_> {
         let (plan, _) = engine.stored_plan(&mut self.session, version).await?;
         engine.observer.saw(Happening::Phase { version, name: plan.name.clone(), what: "reopen" });
         let changed = engine.changed(&mut self.session, &plan).await?;
+        // One that was cut off has done that already, and left some functions as they are while open.
+        let is_begun = engine.any_undone(&mut self.session, version, entry.attempt, &plan.seal).await?;
         if entry.state == State::Sealed
+            && !is_begun
             && (!changed.sync.is_empty() || engine.has_new_parts(&mut self.session, &plan).await?)
         {
             for line in &changed.sync {

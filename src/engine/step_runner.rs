@@ -63,16 +63,6 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Whether some of the steps were taken back and not run again.
-    pub(crate) async fn any_undone(&mut self, running: &Running<'_>, steps: &[Step]) -> Outcome<bool> {
-        for step in steps {
-            if self.record(running, &step.id).await?.as_deref() == Some("undone") {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     pub(super) async fn is_done(&mut self, running: &Running<'_>, id: &str) -> Outcome<bool> {
         Ok(self.record(running, id).await?.as_deref() == Some("done"))
     }

@@ -204,6 +204,13 @@ async fn survive(case: &Case) {
         }
         if at == case.command {
             with_fault(&project, arguments, case).await;
+            // Nobody else changed anything.
+            let doctor = project.migrate(&["doctor"]).await;
+            assert!(
+                !doctor.stdout.contains("is another one") && !doctor.stdout.contains("is gone"),
+                "{}",
+                doctor.stdout
+            );
         }
         project.migrate(arguments).await.expect(0);
     }
