@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::decide::change::constraint::{learn, name, phase, require};
 use crate::decide::change::create_index::concurrent;
 use crate::decide::change::names::Space;
-use crate::decide::change::partitioned::{self, NewKey};
+use crate::decide::change::partitioned_index::{self, NewKey};
 use crate::decide::change::set_not_null::{check_name, prove};
 use crate::decide::draft::{Draft, Phase, table_step};
 use crate::model::problem::Problem;
@@ -82,7 +82,7 @@ pub(crate) fn plan(
         timing,
         label,
     };
-    let (mut steps, attach) = partitioned::key(draft, span, table, &name, &new)?;
+    let (mut steps, attach) = partitioned_index::key(draft, span, table, &name, &new)?;
     if attach.is_empty() {
         steps.push(concurrent(table, &index, true, &tail));
     }

@@ -6,7 +6,7 @@
 //! Limits: an index on a column that the same file renames goes into a migration of its own.
 
 use crate::decide::change::names::{Space, choose, take};
-use crate::decide::change::partitioned;
+use crate::decide::change::partitioned_index;
 use crate::decide::change::{create_table, supported};
 use crate::decide::draft::{Draft, Phase, Touch};
 use crate::decide::plan::{Mode, Step, TableLock};
@@ -69,9 +69,10 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, index: &CreateI
     draft.note(&statement.span, what, becomes);
     draft.refuse_with_partitions(&statement.span, &table)?;
     if index.unique {
-        partitioned::check_unique(draft, &statement.span, &table, &index.tail)?;
+        partitioned_index::check_unique(draft, &statement.span, &table, &index.tail)?;
     }
-    let steps = partitioned::build_index(draft, &statement.span, &table, &name, index.unique, &index.tail)?;
+    let steps =
+        partitioned_index::build_index(draft, &statement.span, &table, &name, index.unique, &index.tail)?;
     draft.push_together(phase, &[&table], steps);
     if index.name.is_some() {
         take(draft, &table, &name.name, Space::Index);

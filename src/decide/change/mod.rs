@@ -33,6 +33,7 @@ pub(crate) mod names;
 pub(crate) mod partition;
 pub(crate) mod partitioned;
 pub(crate) mod partitioned_foreign_key;
+pub(crate) mod partitioned_index;
 pub(crate) mod publication;
 pub(crate) mod rename_column;
 pub(crate) mod rename_constraint;

@@ -2,7 +2,8 @@
 //! is validated while everybody goes on; that of the whole then takes them over without reading a row.
 
 use crate::decide::change::constraint::lock;
-use crate::decide::change::partitioned::{SMALL, if_part};
+use crate::decide::change::partitioned::if_part;
+use crate::decide::change::partitioned_index::SMALL;
 use crate::decide::draft::{Draft, has_constraint, has_unproved, lock_tables, step, undo_only};
 use crate::decide::plan::{Step, TableLock};
 use crate::model::catalog::Constraint;

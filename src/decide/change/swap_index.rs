@@ -3,7 +3,8 @@
 
 use crate::decide::change::constraint::lock;
 use crate::decide::change::create_index::concurrent;
-use crate::decide::change::partitioned::{adopt, if_part, if_there, is_there, late, partitioned_index};
+use crate::decide::change::partitioned::{if_part, is_there};
+use crate::decide::change::partitioned_index::{adopt, if_there, late, partitioned_index};
 use crate::decide::change::retype::Names;
 use crate::decide::draft::{has_constraint, undo_only};
 use crate::decide::plan::Step;

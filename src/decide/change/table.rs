@@ -2,7 +2,7 @@
 
 use crate::decide::change::mapping::{check_downs, hidden_name, mappings};
 use crate::decide::change::set_not_null::{check_name, prove};
-use crate::decide::change::{create_index, partitioned, publication, retype};
+use crate::decide::change::{create_index, partitioned, partitioned_index, publication, retype};
 use crate::decide::draft::{Added, Draft, Renamed, Role, TableDraft, install, table_step};
 use crate::decide::plan::{Convert, Job, Loss, SealedColumn, Step, Work};
 use crate::decide::sync::{Mapping, Repair, Shape};
@@ -317,7 +317,7 @@ fn shadow_indexes(draft: &Draft<'_>, known: &Table, renamed: &[Renamed]) -> Vec<
                 .iter()
                 .map(|leaf| name(&leaf.name, &[index.name.as_str(), leaf.name.name.as_str()]));
             let names: Vec<QualifiedName> = leaves.collect();
-            Some(partitioned::partitioned_index(&known.name, partitions, &names, &whole, false, &tail))
+            Some(partitioned_index::partitioned_index(&known.name, partitions, &names, &whole, false, &tail))
         })
         .flatten()
         .collect()
