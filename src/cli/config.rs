@@ -12,6 +12,7 @@ use crate::cli::output::masked;
 use crate::cli::progress::Screen;
 use crate::decide::draft::Settings;
 use crate::engine::failure::{Failure, Outcome};
+use crate::engine::throttle::Throttles;
 use crate::engine::{Engine, Limits};
 use crate::model::directive::parse_duration;
 use crate::pg::ledger::Ledger;
@@ -31,6 +32,10 @@ struct File {
     quiet: Option<String>,
     soak: Option<String>,
     batch_target: Option<String>,
+    max_replica_lag: Option<String>,
+    #[serde(default)]
+    ignored_replicas: Vec<String>,
+    pause_query: Option<String>,
     #[serde(default)]
     apps: Vec<String>,
     #[serde(default)]
@@ -84,6 +89,7 @@ impl Config {
                     .next("write it like 300ms, 30s, 10m, 24h or 7d")
             }),
         };
+        let lag = env("MIGRATE_MAX_REPLICA_LAG").or(file.max_replica_lag);
         Ok(Self {
             migrations,
             database_url,
@@ -110,6 +116,15 @@ impl Config {
                     env("MIGRATE_BATCH_TARGET").or(file.batch_target),
                     Duration::from_millis(100),
                 )?,
+                throttles: Throttles {
+                    max_replica_lag: match lag.as_deref() {
+                        Some("off") => None,
+                        _ => Some(duration("max_replica_lag", lag.clone(), Duration::from_secs(10))?),
+                    },
+                    insists: lag.is_some(),
+                    ignored_replicas: file.ignored_replicas,
+                    pause_query: env("MIGRATE_PAUSE_QUERY").or(file.pause_query),
+                },
                 apps: file.apps,
                 protected: file.protected,
             },

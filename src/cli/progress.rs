@@ -97,6 +97,7 @@ impl Observer for Screen {
                     self.line(&state, &format!("    in the way: {blocker}"));
                 }
             }
+            Happening::Paused { reason } => self.line(&state, &format!("  paused: {reason}")),
             Happening::Reconnecting { reason } => {
                 self.line(&state, &format!("  connection lost, connecting again: {reason}"));
             }

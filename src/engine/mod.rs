@@ -20,7 +20,9 @@ pub(crate) mod run;
 pub(crate) mod step_alone;
 pub(crate) mod step_runner;
 pub(crate) mod sweep;
+pub(crate) mod throttle;
 pub(crate) mod up;
+pub(crate) mod worker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use std::time::Duration;
 use crate::decide::draft::{Moving, Role, Settings};
 use crate::decide::plan::{FORMAT, Plan, SealedColumn};
 use crate::engine::failure::{Failure, Outcome};
+use crate::engine::throttle::Throttles;
 use crate::pg::install;
 use crate::pg::lease::Lease;
 use crate::pg::ledger::{Entry, Ledger, Stored};
@@ -58,6 +61,8 @@ pub(crate) struct Limits {
     pub(crate) soak: Duration,
     /// The time that one batch should take.
     pub(crate) batch_target: Duration,
+    /// What a backfill pauses for.
+    pub(crate) throttles: Throttles,
     /// Applications that must have shown the new version before contract.
     pub(crate) apps: Vec<String>,
     /// Whether `up` and `redo` are refused.
@@ -73,6 +78,8 @@ pub(crate) enum Happening {
     Step { title: String, elapsed: Duration },
     /// A step waits for a lock, or for sessions that must end.
     Waiting { title: String, blockers: Vec<Blocker>, attempt: u32 },
+    /// A backfill waits until it is no burden.
+    Paused { reason: String },
     /// The connection broke and is made again.
     Reconnecting { reason: String },
     /// A backfill went on; sums over all workers on all machines.

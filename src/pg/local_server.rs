@@ -58,6 +58,7 @@ pub struct LocalServer {
     port: u16,
     password: String,
     log: PathBuf,
+    data: PathBuf,
     /// What the server was started as, for one line to the user.
     pub described: String,
 }
@@ -81,44 +82,14 @@ impl LocalServer {
         files: &[(&str, &str)],
         say: &dyn Fn(&str),
     ) -> Result<Self, LocalServerError> {
-        let binaries = find_binaries().map_or_else(|| server_archive::fetch(say), Ok)?;
-        let user = if Uid::effective().is_root() {
-            Some(unprivileged().ok_or(LocalServerError::NoUser)?)
-        } else {
-            None
-        };
-        let io = |what: &str| {
-            let what = what.to_owned();
-            move |source| LocalServerError::Io { what, source }
-        };
-        let folder = tempfile::Builder::new()
-            .prefix("pontoon-pg-")
-            .tempdir_in(fastest_folder())
-            .map_err(io("make a folder"))?
-            .keep();
+        let home = Home::make(say)?;
         let password: String = std::iter::repeat_with(fastrand::alphanumeric).take(20).collect();
-        let password_file = folder.join("password");
-        fs::write(&password_file, &password).map_err(io("write the password file"))?;
-        let hand_over = |path: &Path| {
-            let mode = if path.is_dir() { 0o700 } else { 0o600 };
-            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-            user.as_ref().map_or(Ok(()), |user| chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())))
-        };
-        for path in [&folder, &password_file] {
-            hand_over(path).map_err(io("hand the folder over"))?;
-        }
-        let as_user = |program: &Path| {
-            let mut command = Command::new(program);
-            command.current_dir(&folder).env("LC_ALL", "C").stdin(Stdio::null());
-            if let Some(user) = &user {
-                command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-            }
-            command
-        };
-        let data = folder.join("data");
-        let initdb = as_user(&binaries.join("initdb"))
+        let password_file = home.folder.join("password");
+        home.write(&password_file, &password)?;
+        let initdb = home
+            .run("initdb")
             .arg("--pgdata")
-            .arg(&data)
+            .arg(home.data())
             .args([
                 "--username=postgres",
                 "--auth=scram-sha-256",
@@ -136,35 +107,33 @@ impl LocalServer {
             });
         }
         for (name, text) in files {
-            let path = data.join(name);
-            fs::write(&path, text)
-                .and_then(|()| hand_over(&path))
-                .map_err(io("write into the data folder"))?;
+            home.write(&home.data().join(name), text)?;
         }
-        let port = free_port().map_err(io("find a free port"))?;
-        let log = folder.join("log");
-        // The keeper: starts the server, waits for the end of its input, stops the server, cleans up.
-        let script = r#"log=$1; folder=$2; shift 2; "$@" >"$log" 2>&1 & server=$!; cat >/dev/null; kill -INT $server; wait $server; rm -rf "$folder""#;
-        let mut command = as_user(Path::new("/bin/sh"));
-        command
-            .args(["-c", script, "keeper"])
-            .arg(&log)
-            .arg(&folder)
-            .arg(binaries.join("postgres"))
-            .arg("-D")
-            .arg(&data)
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off"])
-            .args(["-c", &format!("port={port}")]);
-        for setting in settings {
-            command.args(["-c", setting]);
+        home.launch(settings, password)
+    }
+
+    /// A standby of this server that streams from it, from a copy of its files: nobody may write meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; files that cannot be copied.
+    pub fn standby(&self, settings: &[&str], say: &dyn Fn(&str)) -> Result<Self, LocalServerError> {
+        let home = Home::make(say)?;
+        let copied = Command::new("cp").arg("-a").arg(&self.data).arg(&home.folder).status();
+        if !copied.map_err(io("copy the files"))?.success() {
+            return Err(LocalServerError::Failed {
+                what: "copying the files".to_owned(),
+                log: String::new(),
+            });
         }
-        // A group of its own: Ctrl-C in the terminal is for us, not for the server.
-        let keeper =
-            command.stdin(Stdio::piped()).process_group(0).spawn().map_err(io("start the server"))?;
-        let described = format!("{} on port {port}", binaries.display());
-        let server = Self { keeper, port, password, log, described };
-        server.wait_until_ready()?;
-        Ok(server)
+        for file in ["postmaster.pid", "postmaster.opts"] {
+            fs::remove_file(home.data().join(file)).map_err(io("make the copy a standby"))?;
+        }
+        home.write(&home.data().join("standby.signal"), "")?;
+        let primary = format!(
+            "primary_conninfo=host=127.0.0.1 port={} user=postgres password={} sslmode=disable",
+            self.port, self.password
+        );
+        home.launch(&[settings, &[primary.as_str()]].concat(), self.password.clone())
     }
 
     /// What the server has written to its log so far.
@@ -209,6 +178,96 @@ impl Drop for LocalServer {
         }
         let _ = self.keeper.wait();
     }
+}
+
+/// The folder of a server that is to be, and who runs it.
+struct Home {
+    binaries: PathBuf,
+    user: Option<User>,
+    folder: PathBuf,
+}
+
+impl Home {
+    fn make(say: &dyn Fn(&str)) -> Result<Self, LocalServerError> {
+        let binaries = find_binaries().map_or_else(|| server_archive::fetch(say), Ok)?;
+        let user = if Uid::effective().is_root() {
+            Some(unprivileged().ok_or(LocalServerError::NoUser)?)
+        } else {
+            None
+        };
+        let folder = tempfile::Builder::new()
+            .prefix("pontoon-pg-")
+            .tempdir_in(fastest_folder())
+            .map_err(io("make a folder"))?
+            .keep();
+        let home = Self { binaries, user, folder };
+        home.hand_over(&home.folder).map_err(io("hand the folder over"))?;
+        Ok(home)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn hand_over(&self, path: &Path) -> std::io::Result<()> {
+        let mode = if path.is_dir() { 0o700 } else { 0o600 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        self.user
+            .as_ref()
+            .map_or(Ok(()), |user| chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())))
+    }
+
+    fn write(&self, path: &Path, text: &str) -> Result<(), LocalServerError> {
+        fs::write(path, text).and_then(|()| self.hand_over(path)).map_err(io("write the server's files"))
+    }
+
+    /// A program, as the user who runs the server.
+    fn as_user(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.folder).env("LC_ALL", "C").stdin(Stdio::null());
+        if let Some(user) = &self.user {
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        command
+    }
+
+    fn run(&self, program: &str) -> Command {
+        self.as_user(&self.binaries.join(program))
+    }
+
+    /// Starts the server on the files that are there.
+    fn launch(self, settings: &[&str], password: String) -> Result<LocalServer, LocalServerError> {
+        let port = free_port().map_err(io("find a free port"))?;
+        let (log, data) = (self.folder.join("log"), self.data());
+        // The keeper: starts the server, waits for the end of its input, stops the server, cleans up.
+        let script = r#"log=$1; folder=$2; shift 2; "$@" >"$log" 2>&1 & server=$!; cat >/dev/null; kill -INT $server; wait $server; rm -rf "$folder""#;
+        let mut command = self.as_user(Path::new("/bin/sh"));
+        command
+            .args(["-c", script, "keeper"])
+            .arg(&log)
+            .arg(&self.folder)
+            .arg(self.binaries.join("postgres"))
+            .arg("-D")
+            .arg(&data)
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off"])
+            .args(["-c", &format!("port={port}")]);
+        for setting in settings {
+            command.args(["-c", setting]);
+        }
+        // A group of its own: Ctrl-C in the terminal is for us, not for the server.
+        let keeper =
+            command.stdin(Stdio::piped()).process_group(0).spawn().map_err(io("start the server"))?;
+        let described = format!("{} on port {port}", self.binaries.display());
+        let server = LocalServer { keeper, port, password, log, data, described };
+        server.wait_until_ready()?;
+        Ok(server)
+    }
+}
+
+/// Says what failed.
+fn io(what: &str) -> impl FnOnce(std::io::Error) -> LocalServerError {
+    let what = what.to_owned();
+    move |source| LocalServerError::Io { what, source }
 }
 
 /// Where a throwaway server lives: in memory where there is room for it, else on disk.

@@ -11,6 +11,7 @@ pub(crate) mod ledger;
 pub mod local_server;
 pub(crate) mod locks;
 pub(crate) mod registry;
+pub(crate) mod replicas;
 pub(crate) mod server_archive;
 pub(crate) mod session;
 pub(crate) mod statements;

@@ -27,3 +27,4 @@ mod servers;
 mod support;
 mod symptoms;
 mod sync;
+mod throttle;

@@ -1,6 +1,6 @@
 //! Mistakes that were made once, each a test named after its symptom. The data is compared with what the plain SQL gives.
 
-use super::support::{Database, Project, run, text, try_run};
+use super::support::{Database, Project, finish, run, text, try_run};
 
 /// Runs a migration to its end, with `meanwhile` between expand and backfill, and compares a query with the plain SQL.
 async fn same_as_plain(setup: &str, migration: &str, look: &str) {
@@ -44,7 +44,7 @@ async fn abort_after_a_failed_expand_takes_nothing_that_was_there() {
     let project = Project::new(setup, &files).await;
     let mut blocker = project.database.connect().await;
     run(&mut blocker, "BEGIN; LOCK TABLE u IN SHARE MODE").await;
-    let expanding = tokio::spawn(super::support::finish(project.command(&["expand"])));
+    let expanding = tokio::spawn(finish(project.command(&["expand"])));
     tokio::time::sleep(std::time::Duration::from_millis(700)).await;
     project.database.run("CREATE TABLE foo (id int); INSERT INTO foo VALUES (1)").await;
     run(&mut blocker, "COMMIT").await;
@@ -486,4 +486,43 @@ async fn an_update_that_changes_its_own_result_is_refused_at_the_first_row() {
     project.migrate(&["backfill"]).await.expect(1).says("would change its own result again").says("id = 1");
     assert_eq!(project.database.text("SELECT sum(price)::text FROM t").await, "15");
     project.migrate(&["abort", "1"]).await.expect(0);
+}
+
+/// Some tools open a connection for each table, or look at each of them again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_tables_take_three_connections_and_no_more_statements_than_one_table() {
+    let table = "CREATE TABLE users (id int PRIMARY KEY, name text);
+        INSERT INTO users SELECT n, 'Ada Byron' FROM generate_series(1, 1000) AS n;";
+    let many: String = (0..500)
+        .map(|n| format!("CREATE TABLE t{n} (id int PRIMARY KEY, name text UNIQUE, u int REFERENCES users);"))
+        .collect();
+    let file = "ALTER TABLE users ADD COLUMN first_name text;
+        UPDATE users SET first_name = split_part(name, ' ', 1);
+        ALTER TABLE users DROP COLUMN name;";
+    let mut statements = Vec::new();
+    for setup in [table.to_owned(), format!("{table}{many}")] {
+        let project = Project::new(&setup, &[("0007_split.sql", file)]).await;
+        let mut sent = 0;
+        for command in [&["expand"][..], &["backfill"], &["contract", "--soak", "0s"]] {
+            if command[0] == "contract" {
+                project.register("web-1", "7").await;
+            }
+            let mut watch = project.database.connect().await;
+            let mut watched = project.command(command);
+            watched.env("MIGRATE_LOG", "pontoon=debug");
+            let running = tokio::spawn(finish(watched));
+            let mut most = 0;
+            while !running.is_finished() {
+                let count = "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'migrate%'";
+                most = most.max(text(&mut watch, count).await.parse().unwrap());
+            }
+            let ran = running.await.unwrap();
+            sent += ran.expect(0).stderr.matches("DEBUG").count();
+            // A runner has one that works and one that keeps its right; so has a worker, beside the one that counts.
+            assert!((1..=3).contains(&most), "{command:?}: {most} connections");
+        }
+        statements.push(sent);
+    }
+    assert!(statements[0] > 20, "{statements:?}");
+    assert_eq!(statements[0], statements[1]);
 }

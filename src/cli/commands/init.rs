@@ -15,6 +15,10 @@ const CONFIG: &str = "\
 # lock_total = \"5m\"           # how long a step keeps trying
 # quiet = \"60s\"               # contract is refused this long after a write by old code
 # soak = \"24h\"                # how long the old shape stays sealed before it is dropped
+# batch_target = \"100ms\"      # how long one batch of a backfill should take
+# max_replica_lag = \"10s\"     # a backfill pauses while a standby is further behind; \"off\" never looks
+# ignored_replicas = []       # application names of standbys that may be behind
+# pause_query = \"SELECT …\"    # a backfill pauses while it gives rows; its one column says why
 # apps = []                   # applications that must have shown the new version before contract
 # protected = false           # refuse `migrate up` and `migrate redo`
 ";

@@ -427,3 +427,18 @@ ORDER BY o.since
 -- name: sees_others
 -- Purpose: whether the gate can see how old the transactions of other roles are.
 SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS value
+
+-- name: replicas
+-- Purpose: how far behind the physical standbys are that are connected. One that does not answer any more counts from its last
+-- answer, which comes every ten seconds if nothing else happens; one that keeps no count, such as a backup, is not behind.
+-- $1 application names that do not count.
+SELECT coalesce(nullif(r.application_name, ''), 'process ' || r.pid) || coalesce(' at ' || host(r.client_addr), '') AS name,
+       r.state,
+       coalesce(extract(epoch FROM greatest(r.replay_lag, CASE
+           WHEN r.replay_lsn < pg_current_wal_lsn() AND clock_timestamp() - r.reply_time > interval '20 seconds'
+           THEN clock_timestamp() - r.reply_time END)), 0)::double precision AS seconds
+FROM pg_stat_replication AS r
+WHERE (r.application_name = ANY ($1::text[])) IS NOT TRUE
+  AND (r.state IS NULL OR r.replay_lsn IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM pg_replication_slots AS s WHERE s.active_pid = r.pid AND s.slot_type = 'logical')
+ORDER BY seconds DESC, name
