@@ -66,7 +66,9 @@ fn declared(step: &Value, fresh: &[&str]) -> Locks {
 /// A table that goes, or gets another name, has another one while it is sealed. A partition counts as its table.
 fn unsealed(table: &str) -> String {
     let table = table.replace("_pontoon_7_", "").replace("public.people", "public.users");
-    if table.starts_with("public.users_") { "public.users".to_owned() } else { table }
+    let whole =
+        ["public.users", "public.logins"].into_iter().find(|whole| table.starts_with(&format!("{whole}_")));
+    whole.map_or(table, str::to_owned)
 }
 
 fn steps(plan: &Value) -> Vec<&Value> {

@@ -1,9 +1,9 @@
 //! Foreign keys on either side of a swap: the new ones are built beside the old ones and validated; just before the swaps the
 //! old ones go and the new ones take their names. Integrity holds all the time, forwards and backwards.
 
-use crate::decide::change::add_foreign_key;
 use crate::decide::change::constraint::lock;
 use crate::decide::change::mapping::{hidden_name, new_name};
+use crate::decide::change::{add_foreign_key, partitioned_foreign_key};
 use crate::decide::draft::{Draft, TableDraft, has_unproved, lock_tables, step, undo_only, validate};
 use crate::decide::plan::Step;
 use crate::model::catalog::{Catalog, Constraint};
@@ -18,6 +18,9 @@ pub(crate) struct HandedOver<'a> {
     /// The columns of the new key, on both sides.
     own: Vec<Ident>,
     theirs: Vec<Ident>,
+    /// Whether the child is partitioned; then the partitions that get one each, where the server needs that.
+    is_partitioned: bool,
+    leaves: Option<Vec<QualifiedName>>,
 }
 
 pub(crate) fn handed_over<'a>(
@@ -38,7 +41,17 @@ pub(crate) fn handed_over<'a>(
             let own: Vec<Ident> = key.columns.iter().map(|column| beside(&child.name, column)).collect();
             let theirs: Vec<Ident> = key.parent_columns.iter().map(|column| beside(parent, column)).collect();
             if own != key.columns || theirs != key.parent_columns {
-                keys.push(HandedOver { child: &child.name, parent, key, own, theirs });
+                let leaves = partitioned_foreign_key::parts(draft, &child.name);
+                let is_partitioned = child.partitions.is_some();
+                keys.push(HandedOver {
+                    child: &child.name,
+                    parent,
+                    key,
+                    own,
+                    theirs,
+                    is_partitioned,
+                    leaves,
+                });
             }
         }
     }
@@ -57,6 +70,13 @@ pub(crate) fn foreign_keys(
     for handed in handed_over(draft, tables, before) {
         let (child, name) = (handed.child, &handed.key.name);
         let fresh = new_name(&version, name);
+        let text = handed.definition(&handed.own, &handed.theirs);
+        if let Some(leaves) = &handed.leaves {
+            restrict.extend(partitioned_foreign_key::again(child, leaves, handed.parent, handed.key));
+            restrict.extend(partitioned_foreign_key::add(child, leaves, handed.parent, &fresh, &text));
+            seal.push(handed.hand_over(&fresh));
+            continue;
+        }
         if handed.key.validated {
             restrict.push(undo_only(
                 format!("validate {} again", name.as_str()),
@@ -65,7 +85,6 @@ pub(crate) fn foreign_keys(
                 lock(child, LockMode::ShareUpdateExclusive),
             ));
         }
-        let text = handed.definition(&handed.own, &handed.theirs);
         restrict.push(add_foreign_key::add(child, handed.parent, &fresh, &text));
         if handed.key.validated {
             restrict.push(validate(child, &fresh));
@@ -94,22 +113,22 @@ impl HandedOver<'_> {
             format!("ALTER TABLE {child} DROP CONSTRAINT {name}"),
             format!("ALTER TABLE {child} RENAME CONSTRAINT {fresh} TO {name}"),
         ];
+        if self.is_partitioned {
+            sql.push(partitioned_foreign_key::rename_parts(child, fresh, name));
+        }
         if let Some(comment) = &self.key.comment {
             sql.push(format!("COMMENT ON CONSTRAINT {name} ON {child} IS {}", literal(comment)));
         }
         let old = self.definition(&self.key.columns, &self.key.parent_columns);
         // The parent's own way back may have brought it already.
-        let undo = vec![
-            lock_both,
-            format!("ALTER TABLE {child} DROP CONSTRAINT IF EXISTS {name}"),
-            format!("ALTER TABLE {child} ADD CONSTRAINT {name} {old} NOT VALID"),
-        ];
+        let mut undo = vec![lock_both, format!("ALTER TABLE {child} DROP CONSTRAINT IF EXISTS {name}")];
+        undo.extend(self.not_valid(&old));
         let title = format!("hand {} of {} over to the new columns", name.as_str(), child.plain());
         step(title, sql, undo, locks)
     }
 
     /// The old key, at the end of the parent's way back. A child that was swapped before its parent still is.
-    pub(crate) fn old_back(&self, version: &str, tables: &[TableDraft]) -> String {
+    pub(crate) fn old_back(&self, version: &str, tables: &[TableDraft]) -> Vec<String> {
         let place = |table: &QualifiedName| tables.iter().position(|work| &work.name == table);
         let child = tables.iter().find(|work| &work.name == self.child);
         let still = place(self.child) < place(self.parent);
@@ -123,7 +142,16 @@ impl HandedOver<'_> {
             })
             .collect();
         let old = self.definition(&own, &self.key.parent_columns);
-        format!("ALTER TABLE {} ADD CONSTRAINT {} {old} NOT VALID", self.child, self.key.name)
+        self.not_valid(&old)
+    }
+
+    /// The key for new rows, or one on each partition.
+    fn not_valid(&self, text: &str) -> Vec<String> {
+        let (child, name) = (self.child, &self.key.name);
+        match &self.leaves {
+            Some(leaves) => partitioned_foreign_key::on_parts(child, leaves, name, text),
+            None => vec![format!("ALTER TABLE {child} ADD CONSTRAINT {name} {text} NOT VALID")],
+        }
     }
 }
 

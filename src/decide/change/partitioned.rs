@@ -115,16 +115,15 @@ pub(super) fn check_swap(
 ) -> Result<(), Problem> {
     let Some(known) = draft.catalog.table(table) else { return Ok(()) };
     let Some(partitions) = &known.partitions else { return Ok(()) };
-    let foreign = known.constraints.iter().any(|key| key.kind == "f" && key.columns.contains(column));
     let points = |key: &Constraint| key.parent.as_ref() == Some(table) && key.parent_columns.contains(column);
     let pointed = draft.catalog.tables.iter().any(|other| other.constraints.iter().any(points));
     let own = partitions.own.contains(column) || partitions.own_defaults.contains(column);
-    let what = match (own, partitions.apart.contains(column), foreign || pointed) {
+    let what = match (own, partitions.apart.contains(column), pointed) {
         (true, ..) => "has an index, a constraint or a default that only a partition has",
         (_, true, _) => {
             "has a NOT NULL, a right, a comment, statistics or an option that only a partition has"
         }
-        (.., true) => "is part of a foreign key",
+        (.., true) => "is pointed at by a foreign key",
         (false, false, false) => return Ok(()),
     };
     let title = format!("`{}` of the partitioned table `{}` {what}", column.as_str(), table.plain());

@@ -59,7 +59,24 @@ pub(super) fn relax(
     known: &Constraint,
 ) -> Vec<Step> {
     let (name, definition) = (&known.name, &known.definition);
-    let (mut again, locks) = attach(table, parent, name, definition);
+    let mut steps = again(table, leaves, parent, known);
+    let (lock_both, locks) = lock_tables(&[table, parent], LockMode::AccessExclusive);
+    let sql = vec![lock_both.clone(), format!("ALTER TABLE {table} DROP CONSTRAINT {name}")];
+    let mut undo = vec![lock_both];
+    undo.extend(leaves.iter().map(|leaf| not_valid(table, leaf, name, definition)));
+    steps.push(step(format!("drop {} of {}", name.as_str(), table.plain()), sql, undo, locks));
+    steps
+}
+
+/// The steps that do nothing, and make one again when they are taken back: from one on each partition that is NOT VALID.
+pub(super) fn again(
+    table: &QualifiedName,
+    leaves: &[QualifiedName],
+    parent: &QualifiedName,
+    known: &Constraint,
+) -> Vec<Step> {
+    let name = &known.name;
+    let (mut again, locks) = attach(table, parent, name, &known.definition);
     if let Some(comment) = &known.comment {
         again.push(format!("COMMENT ON CONSTRAINT {name} ON {table} IS {}", literal(comment)));
     }
@@ -74,12 +91,36 @@ pub(super) fn relax(
             lock(leaf, LockMode::ShareUpdateExclusive),
         )
     }));
-    let (lock_both, locks) = lock_tables(&[table, parent], LockMode::AccessExclusive);
-    let sql = vec![lock_both.clone(), format!("ALTER TABLE {table} DROP CONSTRAINT {name}")];
-    let mut undo = vec![lock_both];
-    undo.extend(leaves.iter().map(|leaf| not_valid(table, leaf, name, definition)));
-    steps.push(step(format!("drop {} of {}", name.as_str(), table.plain()), sql, undo, locks));
     steps
+}
+
+/// Gives those of the partitions that have one name another: the whole's new name does not reach them.
+pub(super) fn rename_parts(table: &QualifiedName, from: &Ident, to: &Ident) -> String {
+    format!(
+        "DO $pontoon$\nDECLARE\n  part regclass;\nBEGIN\n  FOR part IN SELECT k.conrelid FROM pg_constraint AS k JOIN \
+         pg_partition_tree({whole}::regclass) AS p ON p.relid = k.conrelid\n    \
+         WHERE k.conname = {from} AND k.contype = 'f'\n      \
+         AND NOT EXISTS (SELECT FROM pg_constraint AS o WHERE o.conrelid = k.conrelid AND o.conname = {to})\n  LOOP\n    \
+         EXECUTE format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', part, {from}, {to});\n  END LOOP;\nEND\n$pontoon$",
+        whole = literal(&table.to_string()),
+        from = literal(from.as_str()),
+        to = literal(to.as_str()),
+    )
+}
+
+/// One of that name on each partition, NOT VALID, in the place of what is there.
+pub(super) fn on_parts(
+    table: &QualifiedName,
+    leaves: &[QualifiedName],
+    name: &Ident,
+    text: &str,
+) -> Vec<String> {
+    let anew = |leaf: &QualifiedName| {
+        let drop = format!("ALTER TABLE {leaf} DROP CONSTRAINT IF EXISTS {name}");
+        let add = format!("ALTER TABLE {leaf} ADD CONSTRAINT {name} {text} NOT VALID");
+        if_part(table, leaf, None, &format!("{drop};\n    {add}"))
+    };
+    leaves.iter().map(anew).collect()
 }
 
 /// A partition that was dropped or detached meanwhile needs none.

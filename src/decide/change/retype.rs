@@ -90,7 +90,8 @@ pub(crate) fn parts(
     // Backwards this comes last: the old foreign keys, when the old columns have their names again.
     let pointing: Vec<HandedOver<'_>> =
         handed_over(draft, tables, before).into_iter().filter(|key| key.parent == &work.name).collect();
-    parts.swap.extend(pointing.iter().map(|key| (None, Some(key.old_back(&names.version, tables)))));
+    let back = pointing.iter().flat_map(|key| key.old_back(&names.version, tables));
+    parts.swap.extend(back.map(|sql| (None, Some(sql))));
     let indexes: Vec<&Index> =
         known.indexes.iter().filter(|index| index.valid && names.touches(index.columns.iter())).collect();
     let swaps = || indexes.iter().map(|index| SwappedIndex { names: &names, known, index });

@@ -319,7 +319,9 @@ SELECT
                                          WHERE a.attrelid = k.confrelid AND a.attnum = ANY (k.confkey)), '[]'),
                     'comment', obj_description(k.oid, 'pg_constraint'),
                     'definition', CASE WHEN c.oid IN (SELECT d.oid FROM defined AS d) THEN pg_get_constraintdef(k.oid) ELSE '' END) ORDER BY k.conname)
-                FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'f', 'p', 'u', 'x')), '[]'),
+                FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'f', 'p', 'u', 'x')
+                  -- That of a partition is the whole's, and one that points at a partition that at the whole.
+                  AND (k.contype <> 'f' OR k.conparentid = 0)), '[]'),
             'dependants', coalesce((
                 SELECT jsonb_agg(DISTINCT jsonb_build_object(
                     'column', a.attname,

@@ -343,7 +343,7 @@ FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnu
 WHERE i.indrelid = to_regclass($1) AND i.indisprimary ORDER BY array_position(i.indkey::int2[], a.attnum)
 
 -- name: column_parts
--- Purpose: the indexes and constraints that name a column, and foreign keys that point at it, ours apart. $1 table, quoted, $2 column.
+-- Purpose: the indexes and constraints that name a column, and foreign keys that point at it, ours and parts of others apart. $1 table, quoted, $2 column.
 SELECT CASE WHEN p.pointing THEN p.name || ' of ' || p.child ELSE p.name END AS what FROM (
     SELECT DISTINCT c.relname::text AS name, false AS pointing, NULL::text AS child
     FROM pg_depend AS d JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (d.refobjid, d.refobjsubid)
@@ -356,7 +356,7 @@ SELECT CASE WHEN p.pointing THEN p.name || ' of ' || p.child ELSE p.name END AS 
     FROM pg_constraint AS k
     JOIN pg_attribute AS a ON a.attrelid = to_regclass($1) AND a.attname = $2
     JOIN pg_class AS t ON t.oid = k.conrelid JOIN pg_namespace AS n ON n.oid = t.relnamespace
-    WHERE k.contype IN ('c', 'f', 'p', 'u', 'x')
+    WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND (k.contype <> 'f' OR k.conparentid = 0)
       AND ((k.conrelid = a.attrelid AND a.attnum = ANY (k.conkey)) OR (k.confrelid = a.attrelid AND a.attnum = ANY (k.confkey)))) AS p
 WHERE p.name NOT LIKE '\_pontoon\_%'
 

@@ -122,15 +122,25 @@ CREATE TABLE orders (id serial, user_id int NOT NULL, cents int, PRIMARY KEY (us
 CREATE INDEX by_cents ON orders (cents, user_id);
 CREATE TABLE lines (user_id int, order_id int, what text, FOREIGN KEY (user_id, order_id) REFERENCES orders ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED);
 CREATE TABLE visits (user_id bigint); ALTER TABLE visits ADD FOREIGN KEY (user_id) REFERENCES users NOT VALID;
+CREATE TABLE logins (at int NOT NULL, user_id int, CONSTRAINT who FOREIGN KEY (user_id) REFERENCES users ON DELETE CASCADE) PARTITION BY RANGE (at);
+CREATE TABLE logins_low PARTITION OF logins FOR VALUES FROM (0) TO (1000);
+CREATE TABLE logins_mid (user_id int CONSTRAINT who REFERENCES users ON DELETE CASCADE, at int NOT NULL);
+ALTER TABLE logins ATTACH PARTITION logins_mid FOR VALUES FROM (1000) TO (2000);
+CREATE TABLE logins_high PARTITION OF logins DEFAULT PARTITION BY HASH (at);
+CREATE TABLE logins_high_0 PARTITION OF logins_high FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE logins_high_1 PARTITION OF logins_high FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+COMMENT ON CONSTRAINT who ON logins IS 'who it was'; CREATE INDEX ON logins (user_id);
 INSERT INTO users (id, boss, name) SELECT i, CASE WHEN i > 1 THEN 1 END, 'F' || i || ' L' || i FROM generate_series(1, 3000) AS i;
 INSERT INTO orders (id, user_id, cents) SELECT i, i, i FROM generate_series(1, 3000) AS i;
 INSERT INTO lines SELECT i, i, 'x' FROM generate_series(1, 3000) AS i;
 INSERT INTO visits SELECT i FROM generate_series(1, 100) AS i;
+INSERT INTO logins SELECT i, i FROM generate_series(1, 3000) AS i;
 GRANT USAGE ON SEQUENCE users_id_seq TO PUBLIC; COMMENT ON SEQUENCE users_id_seq IS 'numbers of people';
 SELECT setval('users_id_seq', 5000000), setval('orders_id_seq', 3000);";
 
 const KEYED: Code = Code {
-    insert: "WITH u AS (INSERT INTO users (id, boss, name) VALUES ({id}, 1, 'N{v}') RETURNING id), o AS (INSERT INTO orders (user_id, cents) SELECT id, 1 FROM u RETURNING user_id, id)
+    insert: "WITH u AS (INSERT INTO users (id, boss, name) VALUES ({id}, 1, 'N{v}') RETURNING id), o AS (INSERT INTO orders (user_id, cents) SELECT id, 1 FROM u RETURNING user_id, id),
+             l AS (INSERT INTO logins (at, user_id) SELECT id % 4000, id FROM u)
              INSERT INTO lines (user_id, order_id, what) SELECT user_id, id, 'N{v}' FROM o",
     update: "UPDATE users SET name = 'N{v}', boss = {v} % 3000 + 1 WHERE id = {id}",
     sees: "SELECT name = 'N{v}' FROM users WHERE id = {id}",
@@ -525,7 +535,7 @@ pub(crate) const KINDS: &[Kind] = &[
         name: "int keys become bigint, with all that points at them",
         setup: KEYS,
         migration: "ALTER TABLE users ALTER COLUMN id TYPE bigint;",
-        plain: Some("ALTER TABLE users ALTER COLUMN id TYPE bigint, ALTER COLUMN boss TYPE bigint; ALTER TABLE orders ALTER COLUMN user_id TYPE bigint; ALTER TABLE lines ALTER COLUMN user_id TYPE bigint;"),
+        plain: Some("ALTER TABLE users ALTER COLUMN id TYPE bigint, ALTER COLUMN boss TYPE bigint; ALTER TABLE orders ALTER COLUMN user_id TYPE bigint; ALTER TABLE lines ALTER COLUMN user_id TYPE bigint; ALTER TABLE logins ALTER COLUMN user_id TYPE bigint;"),
         old: KEYED,
         new: KEYED,
         abort_discards: false,
