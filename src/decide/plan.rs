@@ -149,16 +149,19 @@ pub(crate) struct Across {
     pub(crate) skip: String,
 }
 
-/// A statement of a batch: what stands before and behind the condition that picks its rows.
+/// A statement of a batch, around the table whose pages it reads, if it does, and the condition that picks its rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ranged {
-    pub(crate) before: String,
-    pub(crate) after: String,
+    pub(crate) head: String,
+    pub(crate) rows_of: Option<QualifiedName>,
+    pub(crate) middle: String,
+    pub(crate) tail: String,
 }
 
 impl Ranged {
     pub(crate) fn at(&self, range: &str) -> String {
-        format!("{}{range}{}", self.before, self.after)
+        let rows_of = self.rows_of.as_ref().map(ToString::to_string).unwrap_or_default();
+        format!("{}{rows_of}{}{range}{}", self.head, self.middle, self.tail)
     }
 }
 
@@ -212,13 +215,26 @@ impl Job {
 
     /// Whether each partition of its table is work of its own.
     pub(crate) fn is_by_partition(&self) -> bool {
-        matches!(self.work, Work::Convert(_))
+        match &self.work {
+            Work::Convert(_) => true,
+            Work::Once(_) => false,
+            Work::Across(across) => across.copy.is_none(),
+        }
     }
 
     /// The part of it that concerns one partition of its table. One that was dropped and made again is another one.
     pub(crate) fn of_partition(&self, partition: QualifiedName, oid: i64) -> Self {
         let id = format!("{}/{}#{oid}", self.id, partition.plain());
-        Self { id, table: partition, work: self.work.clone() }
+        let mut work = self.work.clone();
+        if let Work::Across(across) = &mut work {
+            for name in [&mut across.rows_of, &mut across.rows_of_sealed] {
+                name.clone_from(&partition);
+            }
+            for statement in [&mut across.lock, &mut across.change] {
+                statement.rows_of = Some(partition.clone());
+            }
+        }
+        Self { id, table: partition, work }
     }
 
     /// Whether rows can be found afterwards that still need it, or that it missed.

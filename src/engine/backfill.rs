@@ -36,7 +36,9 @@ impl Engine {
             self.entry(&mut session, *wanted).await?;
         }
         let mut done = Vec::new();
-        for entry in entries {
+        for listed in entries {
+            // Others may have finished it, or aborted it, while this process worked on the one before.
+            let entry = self.entry(&mut session, listed.version).await?;
             let named = request.versions.is_empty() || request.versions.contains(&entry.version);
             match entry.state {
                 State::Expanded | State::Backfilling if named => {

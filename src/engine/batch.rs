@@ -15,17 +15,19 @@ const MAX_BATCH: i64 = 2_048;
 const ROW_WAIT_MS: u32 = 500;
 
 /// Opens a batch's transaction. A crash of the server may lose its last commits, data and marker together. A data job
-/// means what its author's names mean, and fires every trigger.
+/// means what its author's names mean, and fires every trigger. Triggers, checks and indexes of the user find what they name
+/// without a schema.
 pub(crate) fn batch_begin(job: &Job, search_path: &[Ident]) -> String {
     let skip = |version: &str| format!("; SET LOCAL {SKIP_SETTING} = {}", literal(version));
-    let path = || format!("; SET LOCAL search_path = {}", path(search_path));
-    let own = match &job.work {
+    let skip = match &job.work {
         Work::Convert(convert) => skip(&convert.skip),
-        Work::Once(_) => path(),
-        Work::Across(across) if across.copy.is_some() => path() + &skip(&across.skip),
+        Work::Once(_) => String::new(),
         Work::Across(across) => skip(&across.skip),
     };
-    format!("BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '{ROW_WAIT_MS}ms'{own}")
+    format!(
+        "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '{ROW_WAIT_MS}ms'; SET LOCAL search_path = {}{skip}",
+        path(search_path)
+    )
 }
 
 /// Changes the rows of some pages, or of some numbers of a list; the last statement is the one that counts. The value is

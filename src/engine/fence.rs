@@ -179,8 +179,12 @@ fn drift(stored: &serde_json::Value, now: &serde_json::Value) -> Vec<String> {
     let tables = stored.as_object().into_iter().flatten().filter(|(table, _)| *table != THINGS);
     for (table, columns) in tables {
         for (attnum, was) in columns.as_object().into_iter().flatten() {
-            let is = now.get(table).and_then(|columns| columns.get(attnum));
-            if is == Some(was) {
+            let present = now.get(table);
+            let is = present.and_then(|columns| columns.get(attnum));
+            // A restored dump numbers the columns anew where one was dropped before.
+            let columns = present.and_then(serde_json::Value::as_object);
+            if is == Some(was) || columns.is_some_and(|columns| columns.values().any(|column| column == was))
+            {
                 continue;
             }
             let text = |column: &serde_json::Value| {

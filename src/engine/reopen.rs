@@ -72,6 +72,7 @@ impl Runner<'_> {
         self.undo_steps(&running, &plan.restrict).await?;
         self.begin().await?;
         self.store_fingerprint(&plan).await?;
+        engine.ledger.forget_undone(&mut self.session, version, entry.attempt).await?;
         let detail = serde_json::json!({ "accept_nulls": accept_nulls });
         engine.ledger.event(&mut self.session, Some(version), "reopen", detail).await?;
         let state =

@@ -4,13 +4,13 @@ use crate::decide::plan::{Job, Plan, Work};
 use crate::decide::state::{Event, State};
 use crate::engine::batch::{batch_begin, convert_rows, range, resync_rows};
 use crate::engine::failure::{Failure, Outcome};
-use crate::engine::step_runner::Running;
+use crate::engine::step_runner::{self, Running};
 use crate::engine::{Engine, Happening, RUNNER_WAIT, Runner};
 use crate::pg::error::PgError;
 use crate::pg::lease::hold;
 use crate::pg::session::Session;
 use crate::words::fault;
-use crate::words::ident::QualifiedName;
+use crate::words::ident::{Ident, QualifiedName};
 use crate::words::version::Version;
 
 /// Pages read at once by the sweep and by verification: nearly all rows need nothing by then.
@@ -69,7 +69,7 @@ impl Runner<'_> {
             // Verification failed, or has not run since: convert what is left and look again.
             State::Ready => {
                 for job in self.parts(plan).await? {
-                    self.sweep(&job).await?;
+                    self.sweep(&plan.search_path, &job).await?;
                     self.engine.ledger.job_admit(&mut self.session, plan.version, &job).await?;
                 }
                 self.verify_plan(plan, Names::Open).await?;
@@ -81,7 +81,7 @@ impl Runner<'_> {
             self.engine.ledger.job_finish(&mut self.session, plan.version, &job.id, 0).await?;
         }
         for job in self.parts(plan).await? {
-            let swept = self.sweep(&job).await?;
+            let swept = self.sweep(&plan.search_path, &job).await?;
             self.engine.ledger.job_admit(&mut self.session, plan.version, &job).await?;
             self.engine.ledger.job_finish(&mut self.session, plan.version, &job.id, swept).await?;
             fault::point("backfill.swept");
@@ -109,10 +109,10 @@ impl Runner<'_> {
     }
 
     /// Reads the table until one reading finds nothing to convert. Gives the number of rows that were converted.
-    async fn sweep(&mut self, job: &Job) -> Outcome<i64> {
+    async fn sweep(&mut self, path: &[Ident], job: &Job) -> Outcome<i64> {
         let mut total = 0;
         for _ in 0..MAX_SWEEPS {
-            let found = self.sweep_once(job, Names::Open).await?;
+            let found = self.sweep_once(path, job, Names::Open).await?;
             if found == 0 {
                 return Ok(total);
             }
@@ -130,25 +130,27 @@ impl Runner<'_> {
     pub(crate) async fn resync(&mut self, plan: &Plan) -> Outcome<i64> {
         let mut total = 0;
         for job in self.parts(plan).await? {
-            total += self.resync_one(&job).await?;
+            total += self.resync_one(&plan.search_path, &job).await?;
         }
         Ok(total)
     }
 
-    async fn resync_one(&mut self, job: &Job) -> Outcome<i64> {
+    async fn resync_one(&mut self, path: &[Ident], job: &Job) -> Outcome<i64> {
         match &job.work {
-            Work::Convert(convert) if !convert.resync.is_empty() => self.sweep_once(job, Names::Sealed).await,
+            Work::Convert(convert) if !convert.resync.is_empty() => {
+                self.sweep_once(path, job, Names::Sealed).await
+            }
             _ => Ok(0),
         }
     }
 
-    async fn sweep_once(&mut self, job: &Job, names: Names) -> Outcome<i64> {
+    async fn sweep_once(&mut self, path: &[Ident], job: &Job, names: Names) -> Outcome<i64> {
         let Some((table, _)) = job.check(names == Names::Sealed) else { return Ok(0) };
         let pages = self.engine.ledger.pages(&mut self.session, table).await?;
         let (mut first, mut size, mut converted, mut conflicts) = (0, SWEEP_PAGES, 0, 0);
         while first < pages {
             let end = (first + size).min(pages);
-            match self.sweep_range(job, names, first, end).await {
+            match self.sweep_range(path, job, names, first, end).await {
                 Ok(rows) => {
                     converted += i64::try_from(rows).unwrap_or(i64::MAX);
                     (first, size, conflicts) = (end, SWEEP_PAGES, 0);
@@ -164,11 +166,18 @@ impl Runner<'_> {
         Ok(converted)
     }
 
-    async fn sweep_range(&mut self, job: &Job, names: Names, first: i64, end: i64) -> Result<u64, PgError> {
+    async fn sweep_range(
+        &mut self,
+        path: &[Ident],
+        job: &Job,
+        names: Names,
+        first: i64,
+        end: i64,
+    ) -> Result<u64, PgError> {
         let (ledger, epoch) = (self.engine.ledger.schema.clone(), self.lease.epoch);
         let session = &mut self.session;
         let done = async {
-            session.execute(&batch_begin(job, &[])).await?;
+            session.execute(&batch_begin(job, path)).await?;
             if !hold(session, &ledger, epoch).await? {
                 return Err(PgError::Overtaken("another runner has taken over".to_owned()));
             }
@@ -204,6 +213,13 @@ impl Runner<'_> {
             };
             if versions.is_empty() || versions.contains(&entry.version) {
                 let (plan, _) = self.engine.stored_plan(&mut self.session, entry.version).await?;
+                let (session, version) = (&mut self.session, entry.version);
+                if names == Names::Sealed
+                    && self.engine.any_undone(session, version, entry.attempt, &plan.seal).await?
+                {
+                    let title = format!("a reopen of migration {version} was begun and not finished");
+                    return Err(Failure::refused(title).next(format!("migrate reopen {version}")));
+                }
                 self.verify_plan(&plan, names).await?;
                 done.push(entry.version);
             }
@@ -219,9 +235,9 @@ impl Runner<'_> {
             if names == Names::Sealed
                 && !self.engine.ledger.job_exists(&mut self.session, plan.version, &job.id).await?
             {
-                self.resync_one(&job).await?;
+                self.resync_one(&plan.search_path, &job).await?;
             }
-            let rows = match self.wrong_rows(table, wrong).await {
+            let rows = match self.wrong_rows(&plan.search_path, table, wrong).await {
                 Ok(rows) => rows,
                 Err(failure) => {
                     self.engine.ledger.set_verified(&mut self.session, plan.version, false).await?;
@@ -249,7 +265,12 @@ impl Runner<'_> {
         Ok(())
     }
 
-    async fn wrong_rows(&mut self, table: &QualifiedName, wrong: &str) -> Outcome<Vec<String>> {
+    async fn wrong_rows(
+        &mut self,
+        path: &[Ident],
+        table: &QualifiedName,
+        wrong: &str,
+    ) -> Outcome<Vec<String>> {
         #[derive(serde::Deserialize)]
         struct Row {
             key: String,
@@ -263,7 +284,14 @@ impl Runner<'_> {
                 "SELECT {key} AS key FROM ONLY {table} AS r WHERE {} AND ({wrong}) LIMIT {LISTED_ROWS}",
                 range("r.", first, end)
             );
-            match self.session.rows::<Row>(&sql, &[]).await {
+            // Functions of the user find what they name without a schema.
+            let begin = format!("BEGIN READ ONLY; SET LOCAL search_path = {}", step_runner::path(path));
+            let found = match self.session.execute(&begin).await {
+                Ok(_) => self.session.rows::<Row>(&sql, &[]).await,
+                Err(error) => Err(error),
+            };
+            self.session.rollback().await;
+            match found {
                 Ok(rows) if rows.is_empty() => first = end,
                 Ok(rows) => return Ok(rows.into_iter().map(|row| row.key).collect()),
                 Err(error) if error.is_lost() => self.reconnect(&error).await?,

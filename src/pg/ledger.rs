@@ -220,6 +220,13 @@ impl Ledger {
         Ok(())
     }
 
+    /// Forgets the steps that a finished undo took back: only one that was cut off leaves such records.
+    pub(crate) async fn forget_undone(&self, session: &mut Session, version: Version, attempt: i64) -> Done {
+        let params = [version.number().into(), attempt.into()];
+        let _: Vec<Present> = session.rows(&query("forget_undone", &self.schema), &params).await?;
+        Ok(())
+    }
+
     /// Takes the gate's row alone, in the caller's transaction.
     pub(crate) async fn gate_lock(&self, session: &mut Session) -> Done {
         let _: bool = session.one(&query("gate_lock", &self.schema), &[]).await?;

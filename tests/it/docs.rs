@@ -94,6 +94,16 @@ fn steps(page: &mut String, phase: &str, steps: &Value) {
     }
 }
 
+/// A statement of a batch, with a word for the rows it picks.
+fn ranged(statement: &Value, rows: &str) -> String {
+    let part = |name: &str| statement[name].as_str().unwrap();
+    let table = &statement["rows_of"];
+    let table = table["name"]
+        .as_str()
+        .map_or_else(String::new, |name| format!("{}.{name}", table["schema"].as_str().unwrap()));
+    format!("{}{table}{}{rows}{}", part("head"), part("middle"), part("tail"))
+}
+
 async fn plan(kind: &Kind) -> String {
     let project = Project::new(kind.setup, &[("0007_change.sql", kind.migration)]).await;
     let plan = project.migrate(&["plan", "--json"]).await.expect(0).json()["plans"][0]["plan"].clone();
@@ -115,13 +125,11 @@ async fn plan(kind: &Kind) -> String {
         let once = if across.is_null() { &job["work"]["once"] } else { &across["copy"] };
         let part = |of: &Value, name: &str| of[name].as_str().unwrap().to_owned();
         if !once.is_null() && !once["lock"].is_null() {
-            let (before, after) = (part(&once["lock"], "before"), part(&once["lock"], "after"));
-            let _ = writeln!(page, "{before}<numbers>{after};");
+            let _ = writeln!(page, "{};", ranged(&once["lock"], "<numbers>"));
         }
         if !across.is_null() && once.is_null() {
             for step in ["lock", "change"] {
-                let (before, after) = (part(&across[step], "before"), part(&across[step], "after"));
-                let _ = writeln!(page, "{before}<pages>{after};");
+                let _ = writeln!(page, "{};", ranged(&across[step], "<pages>"));
             }
         } else if once.is_null() {
             let table = job["table"]["name"].as_str().unwrap();

@@ -66,8 +66,9 @@ fn declared(step: &Value, fresh: &[&str]) -> Locks {
 /// A table that goes, or gets another name, has another one while it is sealed. A partition counts as its table.
 fn unsealed(table: &str) -> String {
     let table = table.replace("_pontoon_7_", "").replace("public.people", "public.users");
-    let whole =
-        ["public.users", "public.logins"].into_iter().find(|whole| table.starts_with(&format!("{whole}_")));
+    let whole = ["public.users", "public.logins", "public.profiles"]
+        .into_iter()
+        .find(|whole| table.starts_with(&format!("{whole}_")));
     whole.map_or(table, str::to_owned)
 }
 

@@ -72,6 +72,16 @@ const MOVE: Move = Move {
     values: "SELECT string_agg(id || '=' || email, ' ') FROM people",
 };
 
+const PARTED: Move = Move {
+    setup: "CREATE TABLE people (id bigint PRIMARY KEY, email text) PARTITION BY RANGE (id);
+        CREATE TABLE people_low PARTITION OF people FOR VALUES FROM (0) TO (2000); CREATE TABLE people_rest PARTITION OF people DEFAULT;
+        CREATE TABLE profiles (id int, person bigint PRIMARY KEY REFERENCES people, seen int) PARTITION BY HASH (person);
+        CREATE TABLE profiles_0 PARTITION OF profiles FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE profiles_1 PARTITION OF profiles FOR VALUES WITH (MODULUS 2, REMAINDER 1); CREATE INDEX ON profiles (id);
+        INSERT INTO people SELECT i, '0:' || i FROM generate_series(1, 4000) AS i; INSERT INTO profiles SELECT id, id FROM people;",
+    ..MOVE
+};
+
 /// What a session did: its last acknowledged write of each row, and how its statements ended.
 #[derive(Default)]
 struct Session {
@@ -165,6 +175,11 @@ async fn forty_sessions_that_write_both_sides_of_a_split_table_agree_in_the_end(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forty_sessions_that_write_both_sides_of_a_moved_column_agree_in_the_end() {
     agree(&MOVE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forty_sessions_that_write_both_sides_in_partitions_agree_in_the_end() {
+    agree(&PARTED).await;
 }
 
 /// What stands in a database once it is ready, the statements that old and new code then run, and what a query must give.
@@ -275,6 +290,48 @@ const CASES: &[Case] = &[
         statements: &["UPDATE users SET age = 'bad' WHERE id = 1", "UPDATE profiles SET phone = '1' WHERE id = 1", "UPDATE profiles SET age = 7 WHERE id = 1"],
         query: "SELECT age FROM users WHERE id = 1",
         gives: "7",
+    },
+    Case {
+        // A key and a value that change together, in the table that stays; keys that shift in one statement.
+        setup: BIOS,
+        file: TO_USERS,
+        statements: &["UPDATE users SET id = 8, bio = 'new' WHERE id = 4", "UPDATE bios SET user_id = user_id + 20 WHERE user_id < 4", "INSERT INTO users VALUES (21), (22), (23)"],
+        query: "SELECT string_agg(id || ':' || coalesce(bio, '-'), ' ' ORDER BY id) || ' / ' || (SELECT string_agg(user_id || ':' || words, ' ' ORDER BY user_id) FROM bios) FROM users",
+        gives: "1:- 2:- 3:- 5:- 8:new 21:N1 22:N2 23:N3 / 8:new 21:N1 22:N2 23:N3",
+    },
+    Case {
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, name text); INSERT INTO users VALUES (3, 'c'), (2, 'b'), (1, 'a');",
+        file: "CREATE TABLE people (id bigint PRIMARY KEY, full_name text); INSERT INTO people (id, full_name) SELECT id, name FROM users; DROP TABLE users;",
+        statements: &["UPDATE users SET id = id + 1", "UPDATE people SET id = 10, full_name = 'new' WHERE id = 2"],
+        query: "SELECT string_agg(id || ':' || full_name, ' ' ORDER BY id) FROM people",
+        gives: "3:b 4:c 10:new",
+    },
+    Case {
+        // Rows that change their partitions, on either side, with their key or without.
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, email text) PARTITION BY RANGE (id); CREATE TABLE users_low PARTITION OF users FOR VALUES FROM (0) TO (10);
+            CREATE TABLE users_rest PARTITION OF users DEFAULT; INSERT INTO users SELECT i, 'N' || i FROM generate_series(1, 6) AS i;
+            CREATE TABLE visits (user_id bigint, touched int) PARTITION BY RANGE (touched); CREATE TABLE visits_low PARTITION OF visits FOR VALUES FROM (0) TO (10);
+            CREATE TABLE visits_rest PARTITION OF visits DEFAULT; CREATE INDEX ON visits (user_id); INSERT INTO visits SELECT id, id FROM users;",
+        file: "ALTER TABLE visits ADD COLUMN email text; UPDATE visits SET email = u.email FROM users AS u WHERE u.id = user_id;
+            ALTER TABLE users DROP COLUMN email;",
+        statements: &["UPDATE visits SET touched = 50 WHERE user_id = 1", "UPDATE visits SET touched = 60, user_id = 3 WHERE user_id = 2",
+            "UPDATE users SET id = 40, email = 'forty' WHERE id = 4", "UPDATE visits SET user_id = 40, touched = 40 WHERE user_id = 4", "INSERT INTO visits VALUES (5, 90)",
+            "UPDATE users SET email = 'six' WHERE id = 6"],
+        query: "SELECT string_agg(user_id || ':' || touched || ':' || coalesce(email, '-'), ' ' ORDER BY user_id, touched) FROM visits",
+        gives: "1:50:N1 3:3:N3 3:60:N3 5:5:N5 5:90:N5 6:6:six 40:40:forty",
+    },
+    Case {
+        // One to one, by keys that the tables are partitioned by.
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, email text) PARTITION BY RANGE (id); CREATE TABLE users_low PARTITION OF users FOR VALUES FROM (0) TO (10);
+            CREATE TABLE users_rest PARTITION OF users DEFAULT; INSERT INTO users SELECT i, 'N' || i FROM generate_series(1, 6) AS i; INSERT INTO users VALUES (20, 'N20');
+            CREATE TABLE profiles (user_id bigint PRIMARY KEY, touched int) PARTITION BY RANGE (user_id); CREATE TABLE profiles_low PARTITION OF profiles FOR VALUES FROM (0) TO (5);
+            CREATE TABLE profiles_rest PARTITION OF profiles DEFAULT; INSERT INTO profiles SELECT id FROM users WHERE id < 10;",
+        file: TO_PROFILES,
+        statements: &["UPDATE profiles SET user_id = 20 WHERE user_id = 2", "UPDATE profiles SET email = 'three' WHERE user_id = 3", "UPDATE users SET email = 'four' WHERE id = 4",
+            "DELETE FROM profiles WHERE user_id = 1", "INSERT INTO profiles (user_id, email) VALUES (1, 'one')", "UPDATE profiles SET user_id = 50, email = 'fifty' WHERE user_id = 5",
+            "INSERT INTO users (id) VALUES (50)"],
+        query: "SELECT (SELECT string_agg(id || ':' || coalesce(email, '-'), ' ' ORDER BY id) FROM users) || ' / ' || string_agg(user_id || ':' || coalesce(email, '-'), ' ' ORDER BY user_id) FROM profiles",
+        gives: "1:one 2:N2 3:three 4:four 5:N5 6:N6 20:N20 50:fifty / 1:one 3:three 4:four 6:N6 20:N20 50:fifty",
     },
     Case {
         // Rules of the new table, wherever they are said, fail no old code.

@@ -50,6 +50,32 @@ async fn a_partition_that_is_attached_after_the_backfill_is_converted_before_con
 }
 
 #[tokio::test]
+async fn a_partition_that_comes_late_to_a_move_gets_its_values_before_contract() {
+    let setup = "CREATE TABLE users (id int PRIMARY KEY, mail text); INSERT INTO users SELECT i, 'M' || i FROM generate_series(1, 50) AS i;
+        CREATE INDEX ON ev (qty);";
+    let file = "ALTER TABLE ev ADD COLUMN mail text; UPDATE ev SET mail = u.mail FROM users AS u WHERE u.id = ev.qty; ALTER TABLE users DROP COLUMN mail;";
+    let project = Project::new(&format!("{SETUP} {setup}"), &[("0001_x.sql", file)]).await;
+    let database = &project.database;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    project.register("web-1", "1").await;
+    let late = LATE.replace("(at, id, name)", "(at, id, name, qty)").replace("|| i FROM", "|| i, i FROM");
+    database.run(&late).await;
+    project.migrate(&["contract"]).await.expect(1).says("public.ev_3").says("migrate backfill 0001");
+    project.migrate(&["backfill"]).await.expect(0);
+    let right = "SELECT count(*)::text FROM ev WHERE mail IS DISTINCT FROM 'M' || qty";
+    assert_eq!(database.text(right).await, "0");
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    database.run(&late.replace("ev_3", "ev_4").replace("200", "300").replace("TO (300)", "TO (400)")).await;
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(1).says("public.ev_4").says("reopen");
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+    assert_eq!(database.text(right).await, "0");
+}
+
+#[tokio::test]
 async fn a_partition_of_the_last_moment_stops_the_transaction_that_would_lose_it() {
     let project = project(SPLIT).await;
     let database = &project.database;
@@ -128,7 +154,7 @@ async fn what_a_partitioned_table_cannot_have_is_refused_by_name() {
         ("ALTER TABLE ev_1 ADD COLUMN x int;", "it is a partition"),
         ("DROP INDEX ev_1_name_idx;", "is part of index"),
         (
-            "ALTER TABLE teams ADD COLUMN n text; UPDATE teams SET n = ev.name FROM ev WHERE ev.id = teams.id;",
+            "ALTER TABLE teams ADD COLUMN n int; UPDATE teams SET n = own.c FROM own WHERE own.a = teams.id; DROP TABLE points, own;",
             "which is partitioned",
         ),
         ("ALTER TABLE ev DETACH PARTITION teams;", "is no partition of"),

@@ -526,3 +526,80 @@ async fn five_hundred_tables_take_three_connections_and_no_more_statements_than_
     assert!(statements[0] > 20, "{statements:?}");
     assert_eq!(statements[0], statements[1]);
 }
+
+#[tokio::test]
+async fn triggers_checks_and_indexes_that_name_things_without_a_schema_work_in_every_phase() {
+    let setup = "CREATE TABLE audit (op text, id int); CREATE TABLE t (id int PRIMARY KEY, a text, b int); INSERT INTO t SELECT n, 'N' || n, n FROM generate_series(1, 3) AS n;
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit VALUES (TG_OP, NEW.id); RETURN NULL; END $$;
+        CREATE TRIGGER note AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION note();
+        CREATE FUNCTION strip(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN trim($1); END $$;
+        CREATE FUNCTION norm(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN lower(strip($1)); END $$;
+        ALTER TABLE t ADD CHECK (norm(a) <> 'x'); CREATE INDEX ON t (norm(a)); CREATE TABLE u (id int PRIMARY KEY, c text); INSERT INTO u VALUES (1, 'one'), (2, 'two');";
+    for file in [
+        "ALTER TABLE t RENAME COLUMN b TO c;",
+        "ALTER TABLE t ALTER COLUMN b TYPE bigint;",
+        "ALTER TABLE t ADD COLUMN n text; UPDATE t SET n = norm(a); ALTER TABLE t DROP COLUMN b;",
+        "UPDATE t SET b = 0 WHERE b IS NULL; ALTER TABLE t ALTER COLUMN b SET NOT NULL;",
+        "ALTER TABLE t ADD COLUMN c text; UPDATE t SET c = u.c FROM u WHERE u.id = t.id; DROP TABLE u;",
+        "UPDATE t SET b = b + 1;",
+    ] {
+        same_as_plain(setup, file, "SELECT string_agg(to_jsonb(t)::text, ' ' ORDER BY id) FROM t").await;
+    }
+}
+
+#[tokio::test]
+async fn rows_are_not_inserted_before_what_decides_on_them() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, old_price int, price int, n int DEFAULT 0);
+        CREATE FUNCTION up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.n := 9; RETURN NEW; END $$;";
+    for above in [
+        "ALTER TABLE t DROP COLUMN old_price;",
+        "ALTER TABLE t ALTER COLUMN n SET DEFAULT 4;",
+        "CREATE TRIGGER up BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION up();",
+        "ALTER TABLE t ALTER COLUMN n TYPE bigint;",
+        "ALTER TABLE t ENABLE ROW LEVEL SECURITY;",
+    ] {
+        refused(setup, &format!("{above} INSERT INTO t VALUES (2, 250);"), "error[order]").await;
+    }
+    let setup = format!("{setup} CREATE TRIGGER up BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION up();");
+    for above in [
+        "DROP TRIGGER up ON t;",
+        "CREATE OR REPLACE FUNCTION up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.n := 8; RETURN NEW; END $$;",
+    ] {
+        refused(&setup, &format!("{above} INSERT INTO t VALUES (2, 250);"), "error[order]").await;
+    }
+}
+
+#[tokio::test]
+async fn a_type_goes_after_the_columns_that_leave_it_whatever_stands_below() {
+    let setup = "CREATE TYPE st AS ENUM ('a', 'b', 'c'); CREATE TABLE t (id int PRIMARY KEY, u int, s st); INSERT INTO t VALUES (1, 1, 'a');";
+    let change = "CREATE TYPE st2 AS ENUM ('a', 'b'); ALTER TABLE t ALTER COLUMN s TYPE st2 USING s::text::st2; DROP TYPE st; ALTER TYPE st2 RENAME TO st;";
+    for below in [
+        "ALTER TABLE t ADD COLUMN z int;",
+        "ALTER TABLE t DROP COLUMN u;",
+        "ALTER TABLE t RENAME COLUMN u TO v;",
+    ] {
+        let look = "SELECT string_agg(to_jsonb(t)::text, ' ') FROM t";
+        same_as_plain(setup, &format!("{change} {below}"), look).await;
+        same_as_plain(setup, &format!("ALTER TABLE t ALTER COLUMN s TYPE text; DROP TYPE st; {below}"), look)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_publication_that_somebody_changed_meanwhile_stops_neither_abort_nor_contract() {
+    let setup = "CREATE TABLE a (id int PRIMARY KEY, n int); CREATE TABLE b (id int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE b; INSERT INTO a VALUES (1, 1);";
+    let project = Project::new(
+        setup,
+        &[("0001_x.sql", "ALTER PUBLICATION p ADD TABLE a; ALTER TABLE a ALTER COLUMN n SET NOT NULL;")],
+    )
+    .await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.database.run("ALTER PUBLICATION p DROP TABLE a").await;
+    project.migrate(&["abort", "1"]).await.expect(0);
+    project.write("0001_x.sql", "ALTER PUBLICATION p DROP TABLE b;");
+    project.migrate(&["expand"]).await.expect(0);
+    project.database.run("DROP PUBLICATION p").await;
+    project.register("web-1", "1").await;
+    project.migrate(&["backfill"]).await.expect(0);
+    project.migrate(&["contract"]).await.expect(0).says("0001 is done");
+}

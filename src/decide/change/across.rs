@@ -6,7 +6,8 @@ use crate::decide::change::mapping::hidden_name;
 use crate::decide::change::move_limits::{
     base_type, check_replacement, check_rest_of_file, counts_by_itself,
 };
-use crate::decide::change::move_source::no_key;
+use crate::decide::change::move_source::{no_key, unique_of};
+use crate::decide::change::partitioned;
 use crate::decide::draft::{Crossing, Draft, Role, TableDraft, step, table_step};
 use crate::decide::plan::{self, Job, Loss, Step, TableLock, Work};
 use crate::decide::sync::{Across, Left, Shape, Typed};
@@ -48,6 +49,11 @@ fn one(
     let known_target = draft.catalog.table(target).cloned().unwrap_or_else(|| Table::new(target.clone()));
     let source_goes = draft.hides_table(source);
     check_rest_of_file(draft, crossing, others, source_goes)?;
+    if source_goes {
+        for table in [source, target] {
+            partitioned::refuse(draft, &crossing.span, table, "a move out of a table that goes")?;
+        }
+    }
     if source_goes && crossing.copy.is_some() {
         check_replacement(draft, crossing, &known)?;
     }
@@ -103,6 +109,7 @@ fn one(
         sealed_source,
         target: target.clone(),
         key: crossing.key.clone(),
+        source_unique: unique_of(&known, &key).unwrap_or_default().to_vec(),
         new: crossing.new.clone(),
         old,
         source_columns,
@@ -115,7 +122,7 @@ fn one(
         may_fail: crossing.may_raise || crossing.copy.is_some() || !known_target.triggers.is_empty(),
         may_raise: crossing.may_raise,
     };
-    warn(draft, &across);
+    warn(draft, &across, &known);
     follow_the_seal(draft, &across, &known);
     let held = |column: &Typed| {
         across.key.iter().any(|(_, target)| target == &column.name)
@@ -137,15 +144,17 @@ fn one(
         crossing.new.iter().map(|new| (target.clone(), new.column.name.clone(), Role::Computed)).collect();
     moving.extend(crossing.key.iter().flat_map(|(s, t)| [read(source, s), read(target, t)]));
     moving.extend(across.source_columns.iter().map(|(column, _)| read(source, &column.name)));
+    let job = job(&across, crossing, number);
+    let fence = partitioned::fence(draft, target, Some(&job).filter(|job| job.is_by_partition()));
     Ok(Parts {
         expand: expand(&across, draft.created.contains(target)),
-        drop: drop(&across),
-        job: job(&across, crossing, number),
+        drop: drop(&across, fence),
+        job,
         moving,
     })
 }
 
-fn warn(draft: &mut Draft<'_>, across: &Across) {
+fn warn(draft: &mut Draft<'_>, across: &Across, known: &Table) {
     let (source, target) = (across.source.plain(), across.target.plain());
     draft.warnings.push(format!(
         "a transaction that writes a row of {source} and one that writes the row of {target} which belongs to it wait for each \
@@ -175,7 +184,7 @@ fn warn(draft: &mut Draft<'_>, across: &Across) {
         missing.map(|column| column.name.clone())
     };
     if across.source_goes
-        && let Some(column) = draft.catalog.table(&across.source).and_then(needs)
+        && let Some(column) = needs(known)
     {
         draft.warnings.push(format!(
             "{source}.{} must not be null and comes from nowhere in {target}: where {source} has no row yet, new code's write fails",
@@ -333,9 +342,10 @@ fn expand(across: &Across, target_is_new: bool) -> Vec<Step> {
     vec![first, table_step(source, title(source, target), across.create_triggers(source), back)]
 }
 
-fn drop(across: &Across) -> Vec<Step> {
+fn drop(across: &Across, fence: Option<String>) -> Vec<Step> {
     let (source, target) = (&across.sealed_source, &across.target);
-    let mut rest = across.drop_triggers(target, Shape::Sealed);
+    let mut rest: Vec<String> = fence.into_iter().collect();
+    rest.extend(across.drop_triggers(target, Shape::Sealed));
     rest.extend(across.drop_functions());
     let title = |from: &QualifiedName, to: &QualifiedName| {
         format!("let {} no longer follow {}", to.plain(), from.plain())

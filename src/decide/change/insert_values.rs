@@ -27,6 +27,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, name: &Name) ->
         return Err(Problem::new("order", statement.span.clone(), title, "this would come first")
             .help("put the INSERT above the UPDATE, or into a migration of its own"));
     }
+    draft.refuse_rows_before(&statement.span, &table)?;
     draft.note(
         &statement.span,
         format!("INSERT into {}", table.plain()),

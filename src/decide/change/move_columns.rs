@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decide::change::move_source::{check_key_type, from_source, is_unique, no_key, tells_apart};
-use crate::decide::change::{partitioned, supported};
+use crate::decide::change::supported;
 use crate::decide::draft::{Crossing, Draft, Phase, Touch};
 use crate::decide::sync::Moved;
 use crate::model::problem::Problem;
@@ -36,8 +36,6 @@ pub(crate) fn plan(
         ));
     }
     supported(draft, &apart.source, &source)?;
-    partitioned::refuse(draft, span, &source, "a move between tables")?;
-    partitioned::refuse(draft, span, &target, "a move between tables")?;
     let alias = change.alias.clone().unwrap_or_else(|| target.name.clone());
     let source_alias = apart.source_alias.clone().unwrap_or_else(|| source.name.clone());
     let names = Names { target: &target, alias: &alias, source: &source, source_alias: &source_alias };

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::decide::change::fill_column::session_dependent;
 use crate::decide::draft::{Draft, Phase, Touch};
-use crate::model::catalog::Table;
+use crate::model::catalog::{Index, Table};
 use crate::model::problem::Problem;
 use crate::model::sql::{Action, ConstraintKind, Expression, NewConstraint, StatementKind};
 use crate::words::ident::{Ident, QualifiedName};
@@ -80,12 +80,18 @@ pub(super) fn is_unique(known: &Table, columns: &BTreeSet<&Ident>) -> bool {
 
 /// Whether a unique index of a table tells rows apart by some of these columns.
 pub(super) fn tells_apart(known: &Table, columns: &BTreeSet<&Ident>) -> bool {
-    known.indexes.iter().any(|index| {
+    unique_of(known, columns).is_some()
+}
+
+/// The columns of a unique index that are all among some.
+pub(super) fn unique_of<'a>(known: &'a Table, columns: &BTreeSet<&Ident>) -> Option<&'a [Ident]> {
+    let of = |index: &&Index| {
         index.unique
             && index.plain
             && index.valid
             && index.columns.iter().all(|column| columns.contains(column))
-    })
+    };
+    known.indexes.iter().find(of).map(|index| index.columns.as_slice())
 }
 
 /// Types whose values are compared by the server's own `=`: with another one, equal keys would not be found.

@@ -11,8 +11,10 @@ use crate::decide::draft::{Draft, step};
 use crate::decide::plan::TableLock;
 use crate::model::catalog::{ObjectRef, Publication};
 use crate::model::problem::Problem;
-use crate::model::sql::{PublicationChange, PublicationVerb, PublishedTable, Statement};
-use crate::words::ident::{Ident, QualifiedName};
+use crate::model::sql::{
+    Action, PublicationChange, PublicationVerb, PublishedTable, Statement, StatementKind,
+};
+use crate::words::ident::{Ident, QualifiedName, literal};
 use crate::words::lock_mode::LockMode;
 
 pub(crate) fn plan(
@@ -34,6 +36,17 @@ pub(crate) fn plan(
                 if !listed.contains(table) {
                     let title = format!("publication {name} does not list `{}`", table.plain());
                     return Err(Problem::new("unknown-name", written.name.span.clone(), title, "here"));
+                }
+                if let Some(below) = renamed_below(draft, table) {
+                    let title = format!("`{}` would leave the publication under its new name", table.plain());
+                    return Err(Problem::new(
+                        "order",
+                        written.name.span.clone(),
+                        title,
+                        "this comes with the drop",
+                    )
+                    .and(below, "this comes with the seal before")
+                    .help("split the file"));
                 }
             }
             let what = format!("ALTER PUBLICATION {name} DROP TABLE {list}");
@@ -62,8 +75,7 @@ pub(crate) fn plan(
             {
                 publication.listed.extend(added.iter().cloned());
             }
-            let names: Vec<String> = added.iter().map(ToString::to_string).collect();
-            format!("ALTER PUBLICATION {name} DROP TABLE {}", names.join(", "))
+            added.iter().map(|table| unlist(name, table)).collect()
         }
         PublicationVerb::Create { inserts_only } => {
             if draft.catalog.publications.iter().any(|known| &known.name == name) {
@@ -75,13 +87,13 @@ pub(crate) fn plan(
             let (name, changes) = (name.clone(), !inserts_only);
             let made = Publication { name, changes, all_tables: false, listed, tables: Default::default() };
             draft.catalog.publications.push(made);
-            format!("DROP PUBLICATION IF EXISTS {}", change.names[0].0)
+            vec![format!("DROP PUBLICATION IF EXISTS {}", change.names[0].0)]
         }
         PublicationVerb::Drop { .. } => return Ok(()),
     };
     let locks = locks(draft, &tables(draft, change)?);
     let title = format!("publication {name}: publish more");
-    draft.run_in_expand(statement, title, vec![undo], locks)
+    draft.run_in_expand(statement, title, undo, locks)
 }
 
 /// Refuses work on a table whose rows the server lets nobody update, because they are published without a replica identity.
@@ -151,20 +163,39 @@ fn drop(
 fn take_away(draft: &mut Draft<'_>, statement: &Statement, name: &Ident, tables: &[QualifiedName]) {
     let title = format!("publication {name}: publish less");
     let sql = match tables {
-        [] => format!("DROP PUBLICATION IF EXISTS {name}"),
-        _ => {
-            let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
-            format!("ALTER PUBLICATION {name} DROP TABLE {}", names.join(", "))
-        }
+        [] => vec![format!("DROP PUBLICATION IF EXISTS {name}")],
+        _ => tables.iter().map(|table| unlist(name, table)).collect(),
     };
     let locks = locks(draft, tables);
-    draft.run_with_drops(statement, step(title, vec![sql], Vec::new(), locks));
+    draft.run_with_drops(statement, step(title, sql, Vec::new(), locks));
     draft.reserve_object(ObjectRef {
         kind: "publication".to_owned(),
         name: QualifiedName::new(Ident::new(""), name.clone()),
         on_table: None,
         what: format!("publication {name}"),
     });
+}
+
+/// The statement below that gives a table another name.
+fn renamed_below(draft: &Draft<'_>, table: &QualifiedName) -> Option<Range<usize>> {
+    let renames = |statement: &&Statement| match &statement.kind {
+        StatementKind::AlterTable { table: name, actions, .. } => {
+            draft.existing(name).is_ok_and(|named| &named == table)
+                && actions.iter().any(|(_, action)| matches!(action, Action::RenameTable(_)))
+        }
+        _ => false,
+    };
+    draft.at_hand().iter().find(renames).map(|statement| statement.span.clone())
+}
+
+/// Takes a table out of a publication, if it is in it: somebody else may have done so.
+fn unlist(name: &Ident, table: &QualifiedName) -> String {
+    format!(
+        "DO $pontoon$\nBEGIN\n  IF EXISTS (SELECT FROM pg_publication_rel AS r JOIN pg_publication AS p ON p.oid = r.prpubid\n             \
+         WHERE p.pubname = {} AND r.prrelid = to_regclass({})) THEN\n    ALTER PUBLICATION {name} DROP TABLE {table};\n  END IF;\nEND\n$pontoon$",
+        literal(name.as_str()),
+        literal(&table.to_string())
+    )
 }
 
 fn known<'a>(draft: &'a Draft<'_>, name: &Ident, span: &Range<usize>) -> Result<&'a Publication, Problem> {

@@ -190,8 +190,10 @@ fn copy(
     let row = change.alias.as_ref().unwrap_or(&known.name.name);
     let after = once.after.strip_suffix(change.tail.as_str()).unwrap_or(&once.after).trim_end();
     let lock = Ranged {
-        before: format!("SELECT FROM {} WHERE ", data_job::with_list(&change.sources, &once.list)),
-        after: format!("{after} ORDER BY {} FOR NO KEY UPDATE OF {row}", once.number),
+        head: format!("SELECT FROM {}", data_job::with_list(&change.sources, &once.list)),
+        rows_of: None,
+        middle: " WHERE ".to_owned(),
+        tail: format!("{after} ORDER BY {} FOR NO KEY UPDATE OF {row}", once.number),
     };
     Once { lock: Some(lock), ..once }
 }

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::{Draft, Moving, Phase, Role, Touch};
+use crate::model::catalog::ObjectRef;
 use crate::model::problem::Problem;
 use crate::model::sql::Statement;
 use crate::words::ident::{Ident, QualifiedName};
@@ -82,6 +83,31 @@ impl Draft<'_> {
         let (span, table, column) = (span.clone(), table.clone(), column.clone());
         self.claims.push(Claim { phase: Phase::Backfill, touch, span, table, column, once: true });
         Ok(())
+    }
+
+    /// Refuses rows that expand would insert into a table of which a statement above changes in contract what it makes of them:
+    /// a column, a default, a trigger, a policy.
+    pub(crate) fn refuse_rows_before(
+        &self,
+        span: &Range<usize>,
+        table: &QualifiedName,
+    ) -> Result<(), Problem> {
+        let late = |claim: &&Claim| {
+            claim.phase == Phase::Contract && claim.touch == Touch::Change && &claim.table == table
+        };
+        if let Some(claim) = self.claims.iter().find(late) {
+            return Err(out_of_order(span, &claim.span));
+        }
+        let has_triggers = self.catalog.table(table).is_some_and(|known| !known.triggers.is_empty());
+        let on_it = |object: &&ObjectRef| {
+            object.on_table.as_ref() == Some(table)
+                || object.kind == "row security" && &object.name == table
+                || object.kind == "function" && has_triggers
+        };
+        let Some(object) = self.touched.iter().chain(&self.reserved).find(on_it) else { return Ok(()) };
+        let title = format!("the statements above change {} only in contract", object.what);
+        Err(Problem::new("order", span.clone(), title, "these rows would come first")
+            .help("put the INSERT above them, if it means the same there; or into a migration of its own"))
     }
 
     /// Refuses a file of which a statement at the end of contract names a column that is gone by then.

@@ -27,7 +27,7 @@ impl Draft<'_> {
         let mut drop: Vec<(usize, Step)> = Vec::new();
         let crossings = change::across::assemble(&mut self, before)?;
         let hidden = self.hidden_objects();
-        let ObjectSteps { mut by_table, last, drops } = self.object_steps();
+        let ObjectSteps { mut by_table, last, drops, drops_last } = self.object_steps();
         let mut added = Vec::new();
         let (mut after, mut moving) = (before.clone(), Vec::new());
         let mut count = 0;
@@ -132,7 +132,9 @@ impl Draft<'_> {
         seal.extend(std::mem::take(&mut self.seal));
         seal.extend(last);
         // What goes is dropped in the order in which the file says so: the one above may stand in the way of the next.
+        let tables_last = drop.iter().map(|(at, _)| *at).max().unwrap_or_default();
         drop.extend(drops);
+        drop.extend(drops_last.into_iter().map(|(at, step)| (at.max(tables_last), step)));
         drop.extend(std::mem::take(&mut self.drop));
         drop.sort_by_key(|(at, _)| *at);
         let mut drop: Vec<Step> = drop.into_iter().map(|(_, step)| step).collect();

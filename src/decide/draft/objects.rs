@@ -41,6 +41,8 @@ pub(super) struct ObjectSteps {
     pub(super) last: Vec<Step>,
     /// What goes for good, by statement.
     pub(super) drops: Vec<(usize, Step)>,
+    /// The same, but columns may stand on it that go themselves.
+    pub(super) drops_last: Vec<(usize, Step)>,
 }
 
 impl Draft<'_> {
@@ -322,7 +324,12 @@ impl Draft<'_> {
     /// Everything but tables changes in one transaction, in the order of the file, so that nobody meets the half of it; a
     /// policy or trigger in its table's.
     pub(super) fn object_steps(&mut self) -> ObjectSteps {
-        let mut steps = ObjectSteps { by_table: BTreeMap::new(), last: Vec::new(), drops: Vec::new() };
+        let mut steps = ObjectSteps {
+            by_table: BTreeMap::new(),
+            last: Vec::new(),
+            drops: Vec::new(),
+            drops_last: Vec::new(),
+        };
         let mut together = Changes::default();
         for going in std::mem::take(&mut self.objects) {
             if going.kind == ObjectKind::Table {
@@ -342,7 +349,10 @@ impl Draft<'_> {
             }
             if !going.drop.is_empty() {
                 let title = format!("drop {}", going.object.what);
-                steps.drops.push((going.at, step(title, going.drop, Vec::new(), going.drop_locks)));
+                let carries =
+                    matches!(going.kind, ObjectKind::Type | ObjectKind::Domain | ObjectKind::Schema);
+                let drops = if carries { &mut steps.drops_last } else { &mut steps.drops };
+                drops.push((going.at, step(title, going.drop, Vec::new(), going.drop_locks)));
             }
         }
         if !together.parts.is_empty() {

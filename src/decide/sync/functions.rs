@@ -145,8 +145,13 @@ impl Mapping {
                 (old.column.name.to_string(), format!("({call})::{}", old.column.type_sql))
             })
             .unzip();
-        (!old.is_empty())
-            .then(|| format!("ROW({})::record *= ROW({})::record", old.join(", "), down.join(", ")))
+        (!old.is_empty()).then(|| {
+            format!(
+                "pg_catalog.record_image_eq(ROW({})::record, ROW({})::record)",
+                old.join(", "),
+                down.join(", ")
+            )
+        })
     }
 
     /// `new = up(old)` for all new columns; for a fill: it is not null, or the row is none of those to be filled.
@@ -159,7 +164,10 @@ impl Mapping {
                 match &new.up {
                     Up::Computed { reads, .. } => {
                         let up = self.call(&self.up_function(name), reads, "", Shape::Open);
-                        format!("ROW({name})::record *= ROW(({up})::{})::record", new.column.type_sql)
+                        format!(
+                            "pg_catalog.record_image_eq(ROW({name})::record, ROW(({up})::{})::record)",
+                            new.column.type_sql
+                        )
                     }
                     Up::Fill { condition: None, .. } => format!("{name} IS NOT NULL"),
                     Up::Fill { condition: Some(condition), .. } => {
@@ -259,7 +267,7 @@ impl Mapping {
                 Up::Computed { reads, .. } => {
                     let up = self.call(&self.up_function(&new.column.name), reads, "", Shape::Open);
                     format!(
-                        "ROW({})::record *= ROW(({up})::{})::record",
+                        "pg_catalog.record_image_eq(ROW({})::record, ROW(({up})::{})::record)",
                         new.column.name, new.column.type_sql
                     )
                 }
@@ -281,7 +289,7 @@ impl Mapping {
                 // The cast is for a length; a type of the user has none, and may have another name by then.
                 let of_user = new.column.type_sql.contains('.') && !new.column.type_sql.contains('(');
                 let cast = if of_user { String::new() } else { format!("::{}", new.column.type_sql) };
-                format!("ROW({name})::record *= ROW(({up}){cast})::record")
+                format!("pg_catalog.record_image_eq(ROW({name})::record, ROW(({up}){cast})::record)")
             })
             .collect();
         format!("NOT ({})", same.join(" AND "))

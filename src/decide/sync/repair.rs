@@ -179,8 +179,8 @@ impl Repair {
         let asks = self.function("asks");
         format!(
             "DECLARE\n{declare}BEGIN\n  IF {asks}({}) IS NOT TRUE THEN\n    RETURN false;\n  END IF;\n{assign}  \
-             IF {} OPERATOR(pg_catalog.*=) {} THEN\n    RETURN false;\n  END IF;\n  \
-             IF {asks}({}) AND NOT ({} OPERATOR(pg_catalog.*=) {}) THEN\n    \
+             IF pg_catalog.record_image_eq({}, {}) THEN\n    RETURN false;\n  END IF;\n  \
+             IF {asks}({}) AND NOT pg_catalog.record_image_eq({}, {}) THEN\n    \
              RAISE EXCEPTION 'the UPDATE would change its own result again, so it cannot be repeated'\n      \
              USING ERRCODE = '22000', HINT = 'give it a WHERE that its result does not satisfy';\n  END IF;\n  \
              RETURN true;\nEND\n",

@@ -76,7 +76,7 @@ impl Mapping {
                 let name = self.name_in(&new.column.name, shape);
                 let up = self.call(&self.up_function(&new.column.name), new.up.reads(), "NEW.", shape);
                 format!(
-                    "  IF ROW(NEW.{name})::record OPERATOR(pg_catalog.*=) ROW(OLD.{name})::record THEN\n    \
+                    "  IF pg_catalog.record_image_eq(ROW(NEW.{name})::record, ROW(OLD.{name})::record) THEN\n    \
                      NEW.{name} := {up};\n  END IF;\n"
                 )
             })
@@ -143,7 +143,7 @@ impl Mapping {
             format!("ROW({row})::record")
         };
         let unchanged = |columns: &[Ident]| {
-            format!("{} OPERATOR(pg_catalog.*=) {}", row(columns, "NEW"), row(columns, "OLD"))
+            format!("pg_catalog.record_image_eq({}, {})", row(columns, "NEW"), row(columns, "OLD"))
         };
         let work = if self.has_down() {
             let consistent = self.call(&self.consistent_function(), &self.all_reads(), "NEW.", shape);
@@ -329,7 +329,7 @@ impl Mapping {
                 match &old.default {
                     DefaultKind::None => Some(format!("NEW.{name} IS NOT NULL")),
                     DefaultKind::Constant(default) => Some(format!(
-                        "(NEW.{name} IS NOT NULL AND NOT (ROW(NEW.{name})::record *= ROW(({default})::{})::record))",
+                        "(NEW.{name} IS NOT NULL AND NOT pg_catalog.record_image_eq(ROW(NEW.{name})::record, ROW(({default})::{})::record))",
                         old.column.type_sql
                     )),
                     DefaultKind::Volatile => None,
@@ -384,7 +384,7 @@ fn any_null(columns: &[Ident]) -> String {
 /// Compared by image: it works for types without an equality operator, and a changed spelling is a change.
 fn same(columns: &[Ident]) -> String {
     let row = |of: &str| columns.iter().map(|column| format!("{of}.{column}")).collect::<Vec<_>>().join(", ");
-    format!("ROW({})::record *= ROW({})::record", row("NEW"), row("OLD"))
+    format!("pg_catalog.record_image_eq(ROW({})::record, ROW({})::record)", row("NEW"), row("OLD"))
 }
 
 fn changed(columns: &[Ident]) -> String {

@@ -137,6 +137,10 @@ VALUES ($1, $2, $3, 'undone', $4, clock_timestamp())
 ON CONFLICT (version, attempt, id) DO UPDATE SET state = 'undone', epoch = excluded.epoch, finished_at = clock_timestamp()
 RETURNING true AS value
 
+-- name: forget_undone
+-- Purpose: an undo is finished; what it took back has no record. $1 version, $2 attempt.
+DELETE FROM pontoon.step AS s WHERE s.version = $1 AND s.attempt = $2 AND s.state = 'undone' RETURNING true AS value
+
 -- name: job_start
 -- Purpose: freeze the set of rows: the pages the table has now that the triggers are in place.
 -- $1 version, $2 job, $3 table, quoted, $4 how many there are where rows are counted and not pages, else -1.
@@ -176,7 +180,7 @@ DELETE FROM pontoon.job AS j WHERE j.version = $1 RETURNING true AS value
 
 -- name: job_filenode
 -- Purpose: whether the table is still the one that was cut into chunks. $1 version, $2 job.
-SELECT j.filenode = pg_relation_filenode(j.relid) AS value FROM pontoon.job AS j WHERE j.version = $1 AND j.id = $2
+SELECT coalesce(j.filenode = pg_relation_filenode(j.relid), false) AS value FROM pontoon.job AS j WHERE j.version = $1 AND j.id = $2
 
 -- name: job_pages
 -- Purpose: pages of a table now. $1 table, quoted.
@@ -192,7 +196,8 @@ ORDER BY n.nspname, c.relname
 -- name: job_admit
 -- Purpose: a partition that came later, and in which there is nothing to do. $1 version, $2 job, $3 table, quoted.
 INSERT INTO pontoon.job (version, id, relid, filenode, pages, finished_at, swept)
-SELECT $1, $2, c.oid, pg_relation_filenode(c.oid), 0, clock_timestamp(), 0 FROM pg_class AS c WHERE c.oid = to_regclass($3)
+SELECT $1, $2, c.oid, pg_relation_filenode(c.oid), 0, clock_timestamp(), 0 FROM pg_class AS c
+WHERE c.oid = to_regclass($3) AND c.relkind <> 'p'
 ON CONFLICT (version, id) DO NOTHING
 RETURNING true AS value
 
@@ -388,7 +393,8 @@ ORDER BY i.app, i.instance
 -- Purpose: what belongs to no migration in flight. $1 text[] beginnings of the names that do, $2 the ledger's schema.
 SELECT o.what FROM (
     SELECT format('trigger "%s" on %s', t.tgname, t.tgrelid::regclass) AS what, ltrim(t.tgname, ' ~') AS name
-    FROM pg_trigger AS t WHERE t.tgname LIKE ' pontoon\_%' OR t.tgname LIKE '~pontoon\_%'
+    FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid
+    WHERE (t.tgname LIKE ' pontoon\_%' OR t.tgname LIKE '~pontoon\_%') AND f.pronamespace = to_regnamespace(quote_ident($2::text))
     UNION ALL
     SELECT format('function %s', p.oid::regprocedure), 'pontoon_' || p.proname
     FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace

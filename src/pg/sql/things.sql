@@ -7,8 +7,8 @@ SELECT coalesce(jsonb_object_agg(t.what, t.value), '{}') AS value FROM (
     WHERE n.nspname = $2::text AND starts_with(p.proname::text, $3::text)
     UNION ALL
     SELECT format('sync trigger %I', t.tgname), t.tgenabled::text
-    FROM pg_trigger AS t
-    WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND (starts_with(t.tgname::text, ' pontoon_' || $3::text) OR starts_with(t.tgname::text, '~pontoon_' || $3::text))
+    FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid
+    WHERE f.pronamespace = to_regnamespace(quote_ident($2::text)) AND NOT t.tgisinternal AND t.tgparentid = 0 AND (starts_with(t.tgname::text, ' pontoon_' || $3::text) OR starts_with(t.tgname::text, '~pontoon_' || $3::text))
     UNION ALL
     SELECT format('index %I.%I', n.nspname, c.relname),
            concat_ws(' ', CASE WHEN i.indisunique THEN 'unique' END, 'on', i.indrelid::regclass, (

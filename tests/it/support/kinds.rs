@@ -746,6 +746,37 @@ pub(crate) const KINDS: &[Kind] = &[
         abort_leaves: &[],
     },
     Kind {
+        name: "move a column between partitioned tables",
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, email text) PARTITION BY RANGE (id);
+            CREATE TABLE users_low PARTITION OF users FOR VALUES FROM (0) TO (1000);
+            CREATE TABLE users_mid (gone int, email text, id bigint PRIMARY KEY); ALTER TABLE users_mid DROP COLUMN gone;
+            ALTER TABLE users ATTACH PARTITION users_mid FOR VALUES FROM (1000) TO (2000);
+            CREATE TABLE users_rest PARTITION OF users DEFAULT;
+            CREATE TABLE profiles (id bigint PRIMARY KEY REFERENCES users ON DELETE CASCADE, touched int) PARTITION BY HASH (id);
+            CREATE TABLE profiles_0 PARTITION OF profiles FOR VALUES WITH (MODULUS 2, REMAINDER 0) PARTITION BY RANGE (id);
+            CREATE TABLE profiles_0_low PARTITION OF profiles_0 FOR VALUES FROM (0) TO (500);
+            CREATE TABLE profiles_0_rest PARTITION OF profiles_0 DEFAULT;
+            CREATE TABLE profiles_1 PARTITION OF profiles FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+            INSERT INTO users SELECT i, 'N' || i FROM generate_series(1, 3000) AS i; INSERT INTO profiles SELECT id FROM users;",
+        migration: "ALTER TABLE profiles ADD COLUMN email text;
+            UPDATE profiles AS p SET email = u.email FROM users AS u WHERE u.id = p.id;
+            ALTER TABLE users DROP COLUMN email;
+            CREATE INDEX ON profiles (email);",
+        plain: None,
+        old: Code {
+            insert: "WITH u AS (INSERT INTO users (id, email) VALUES ({id}, 'N{v}') RETURNING id) INSERT INTO profiles (id) SELECT id FROM u",
+            update: "UPDATE users SET email = 'N{v}' WHERE id = {id}",
+            sees: "SELECT email = 'N{v}' FROM users WHERE id = {id}",
+        },
+        new: Code {
+            insert: "WITH u AS (INSERT INTO users (id) VALUES ({id}) RETURNING id) INSERT INTO profiles (id, email) SELECT id, 'N{v}' FROM u",
+            update: "UPDATE profiles SET email = 'N{v}' WHERE id = {id}",
+            sees: "SELECT email = 'N{v}' FROM profiles WHERE id = {id}",
+        },
+        abort_discards: false,
+        abort_leaves: &[],
+    },
+    Kind {
         name: "split a table in two",
         setup: "CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL DEFAULT 'x', street text);
             INSERT INTO users SELECT i, 'n', CASE WHEN i % 3 > 0 THEN 'N' || i END FROM generate_series(1, 3000) AS i;",
@@ -810,6 +841,29 @@ pub(crate) const KINDS: &[Kind] = &[
             sees: "SELECT full_name = 'N{v}' FROM people WHERE id = {id}",
         },
         abort_discards: true,
+        abort_leaves: &[],
+    },
+    Kind {
+        name: "replace a table by a partitioned one",
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL, region int NOT NULL DEFAULT 1);
+            INSERT INTO users SELECT i, 'N' || i, i % 3 FROM generate_series(1, 3000) AS i;",
+        migration: "CREATE TABLE people (id bigint, name text NOT NULL, region int NOT NULL DEFAULT 1, PRIMARY KEY (region, id)) PARTITION BY LIST (region);
+            CREATE TABLE people_0 PARTITION OF people FOR VALUES IN (0); CREATE TABLE people_1 PARTITION OF people FOR VALUES IN (1);
+            CREATE TABLE people_rest PARTITION OF people DEFAULT; CREATE INDEX ON people (name); GRANT ALL ON people TO PUBLIC;
+            INSERT INTO people (id, name, region) SELECT id, name, region FROM users;
+            DROP TABLE users;",
+        plain: None,
+        old: Code {
+            insert: "INSERT INTO users (id, name) VALUES ({id}, 'N{v}')",
+            update: "UPDATE users SET name = 'N{v}' WHERE id = {id}",
+            sees: "SELECT name = 'N{v}' FROM users WHERE id = {id}",
+        },
+        new: Code {
+            insert: "INSERT INTO people (id, name, region) VALUES ({id}, 'N{v}', {id} % 3)",
+            update: "INSERT INTO people (id, name, region) VALUES ({id}, 'N{v}', {id} % 3) ON CONFLICT (region, id) DO UPDATE SET name = EXCLUDED.name",
+            sees: "SELECT name = 'N{v}' FROM people WHERE id = {id}",
+        },
+        abort_discards: false,
         abort_leaves: &[],
     },
     Kind {

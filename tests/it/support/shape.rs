@@ -3,7 +3,7 @@
 
 use sqlx::postgres::PgConnection;
 
-use super::text;
+use super::{run, text};
 
 const SHAPE: &str = "
 SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
@@ -61,6 +61,33 @@ pub(crate) async fn leftovers(connection: &mut PgConnection) -> String {
          WHERE n.nspname = 'pontoon' AND p.proname ~ '^m[0-9]+_'",
     )
     .await
+}
+
+/// Makes every function and trigger of a migration again from what the server writes down of it, as a dump does, and takes that
+/// back.
+pub(crate) async fn expect_restorable(connection: &mut PgConnection) {
+    run(
+        connection,
+        r"BEGIN;
+        SET LOCAL search_path = '';
+        DO $$
+        DECLARE
+            made record;
+        BEGIN
+            FOR made IN
+                SELECT pg_get_functiondef(p.oid) AS sql FROM pg_proc AS p
+                WHERE p.pronamespace = 'pontoon'::regnamespace AND p.proname ~ '^m[0-9]+_'
+                UNION ALL
+                SELECT replace(pg_get_triggerdef(t.oid), 'CREATE TRIGGER', 'CREATE OR REPLACE TRIGGER') FROM pg_trigger AS t
+                WHERE t.tgname ~ '^[ ~]pontoon_' AND t.tgparentid = 0
+            LOOP
+                EXECUTE made.sql;
+            END LOOP;
+        END
+        $$;
+        ROLLBACK;",
+    )
+    .await;
 }
 
 /// Asserts that two shapes are equal; where not, only the lines that differ are shown.

@@ -51,19 +51,21 @@ impl Across {
             |row: &str| self.key.iter().map(|(s, _)| format!("{row}.{s}")).collect::<Vec<_>>().join(", ");
         if self.makes_rows {
             return Ranged {
-                before: format!("SELECT FROM ONLY {} AS r WHERE {} AND ", self.source, self.need()),
-                after: format!(" ORDER BY {} FOR NO KEY UPDATE OF r", order("r")),
+                head: "SELECT FROM ONLY ".to_owned(),
+                rows_of: Some(self.source.clone()),
+                middle: format!(" AS r WHERE {} AND ", self.need()),
+                tail: format!(" ORDER BY {} FOR NO KEY UPDATE OF r", order("r")),
             };
         }
         Ranged {
-            before: format!(
-                "SELECT FROM {} AS s WHERE EXISTS (SELECT FROM ONLY {} AS r WHERE {} AND {} AND ",
-                self.source,
-                self.target,
+            head: format!("SELECT FROM {} AS s WHERE EXISTS (SELECT FROM ONLY ", self.source),
+            rows_of: Some(self.target.clone()),
+            middle: format!(
+                " AS r WHERE {} AND {} AND ",
                 self.together("r", "s"),
                 self.needed("r", "s", Shape::Open)
             ),
-            after: format!(") ORDER BY {} FOR NO KEY UPDATE OF s", order("s")),
+            tail: format!(") ORDER BY {} FOR NO KEY UPDATE OF s", order("s")),
         }
     }
 
@@ -72,29 +74,30 @@ impl Across {
         let names = self.new_names();
         if self.makes_rows {
             return Ranged {
-                before: format!(
-                    "{} SELECT {} FROM ONLY {} AS r WHERE {} AND ",
+                head: format!(
+                    "{} SELECT {} FROM ONLY ",
                     self.insert_head(),
-                    self.insert_values("r", Shape::Open),
-                    self.source,
-                    self.need()
+                    self.insert_values("r", Shape::Open)
                 ),
-                after: format!(" {}", self.on_conflict()),
+                rows_of: Some(self.source.clone()),
+                middle: format!(" AS r WHERE {} AND ", self.need()),
+                tail: format!(" {}", self.on_conflict()),
             };
         }
         let ups = self.ups("s", Shape::Open);
         let set: Vec<String> = names.iter().zip(ups).map(|(name, up)| format!("{name} = {up}")).collect();
         Ranged {
-            before: format!(
-                "UPDATE ONLY {} AS r SET {} FROM {} AS s WHERE {} AND {} AND {} AND ",
-                self.target,
+            head: "UPDATE ONLY ".to_owned(),
+            rows_of: Some(self.target.clone()),
+            middle: format!(
+                " AS r SET {} FROM {} AS s WHERE {} AND {} AND {} AND ",
                 set.join(", "),
                 self.source,
                 self.together("r", "s"),
                 self.asks("s", Shape::Open),
                 self.needed("r", "s", Shape::Open)
             ),
-            after: String::new(),
+            tail: String::new(),
         }
     }
 

@@ -158,7 +158,9 @@ impl Across {
     fn create_fetch(&self) -> String {
         let types =
             self.key.iter().filter_map(|(_, target)| self.target_columns.iter().find(|c| &c.name == target));
-        let parameters: Vec<&str> = types.map(|column| column.type_sql.as_str()).collect();
+        // With names: the server writes the reference to one without any in a way that no dump can be restored from.
+        let parameters: Vec<String> =
+            types.enumerate().map(|(at, column)| format!("key_{at} {}", column.type_sql)).collect();
         let mut results = vec!["asked boolean".to_owned(), "bare boolean".to_owned()];
         let mut values = vec![self.asks("s", Shape::Open), self.empty("s", Shape::Open)];
         for (at, (new, up)) in self.new.iter().zip(self.ups("s", Shape::Open)).enumerate() {
@@ -229,7 +231,6 @@ impl Across {
             let columns: Vec<String> =
                 keys.chain(self.old_names(Shape::Open)).map(ToString::to_string).collect();
             let values = self.key.iter().map(|(_, target)| format!("t.{target}")).chain(self.downs("t"));
-            let key: Vec<String> = self.key.iter().map(|(source, _)| source.to_string()).collect();
             writes.push((
                 "add",
                 format!(
@@ -237,14 +238,16 @@ impl Across {
                      ON CONFLICT ({}) DO NOTHING",
                     columns.join(", "),
                     values.collect::<Vec<_>>().join(", "),
-                    key.join(", ")
+                    self.source_unique.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
                 ),
             ));
-            let set: Vec<String> =
-                self.key.iter().map(|(source, target)| format!("{source} = t.{target}")).collect();
+            let keys = self.key.iter().map(|(source, target)| format!("{source} = t.{target}"));
+            // With the values: what follows this write must not find the old ones under the new key.
+            let all: Vec<String> =
+                keys.chain([set(&self.downs("t"))].into_iter().filter(|set| !set.is_empty())).collect();
             writes.push((
                 "rekey",
-                format!("UPDATE {source} AS s SET {} WHERE {}", set.join(", "), self.together("was", "s")),
+                format!("UPDATE {source} AS s SET {} WHERE {}", all.join(", "), self.together("was", "s")),
             ));
         }
         writes

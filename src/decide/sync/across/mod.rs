@@ -32,6 +32,8 @@ pub(crate) struct Across {
     pub(crate) target: QualifiedName,
     /// Columns of the source and of the target that are equal in rows that belong together. Unique in the source.
     pub(crate) key: Vec<(Ident, Ident)>,
+    /// Those columns of the source's key that tell its rows apart by themselves.
+    pub(crate) source_unique: Vec<Ident>,
     pub(crate) new: Vec<Moved>,
     /// The columns, or those of the table, that contract takes away.
     pub(crate) old: Vec<Left>,
@@ -256,7 +258,8 @@ fn row(of: &str, columns: &[&Ident]) -> Vec<String> {
 }
 
 fn alike(one: &[String], other: &[String]) -> String {
-    format!("ROW({})::record OPERATOR(pg_catalog.*=) ROW({})::record", one.join(", "), other.join(", "))
+    // Not the operator `*=`: the server writes it down without the casts, and a restored dump would compare the members.
+    format!("pg_catalog.record_image_eq(ROW({})::record, ROW({})::record)", one.join(", "), other.join(", "))
 }
 
 fn all_null(of: &str, columns: &[&Ident]) -> String {

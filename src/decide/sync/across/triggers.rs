@@ -215,10 +215,11 @@ impl Across {
             format!("({untouched} AND NOT {up})")
         };
         let key: Vec<String> = self.key.iter().map(|(_, target)| format!("NEW.{target}")).collect();
-        // An upsert goes on to the row that is there, whose other writers hold it before they come to the source.
+        // An upsert goes on to the row that is there, and an INSERT fails: neither has business with the source.
         let first = if self.one_to_one {
             format!(
-                "  IF TG_OP = 'INSERT' THEN\n    PERFORM FROM {} AS t WHERE {} FOR NO KEY UPDATE;\n  END IF;\n",
+                "  IF TG_OP = 'INSERT' THEN\n    PERFORM FROM {} AS t WHERE {} FOR NO KEY UPDATE;\n    \
+                 IF FOUND THEN\n      RETURN NEW;\n    END IF;\n  END IF;\n",
                 self.target,
                 self.at_key("t", false, "NEW", false)
             )
@@ -268,10 +269,14 @@ impl Across {
             (false, true) => {
                 // A value that is null is a source row without one, or no source row.
                 let needed = self.old.iter().any(|old| old.not_null);
-                let absent = if needed { self.to_source("remove", "NEW") } else { write.clone() };
+                let rekey = if_moved(&self.to_source("rekey", "OLD, NEW"));
+                let absent = if needed {
+                    if_moved(&self.to_source("remove", "OLD")) + &self.to_source("remove", "NEW")
+                } else {
+                    format!("{rekey}{write}")
+                };
                 format!(
-                    "{}  IF {} THEN\n{absent}  ELSE\n{write}{}  END IF;\n",
-                    if_moved(&self.to_source("rekey", "OLD, NEW")),
+                    "  IF {} THEN\n{absent}  ELSE\n{rekey}{write}{}  END IF;\n",
                     all_null("NEW", &self.new_names()),
                     self.as_it_is("add")
                 )
@@ -326,7 +331,7 @@ impl Across {
             let keys: Vec<String> =
                 self.key.iter().map(|(source, target)| format!("{target} = NEW.{source}")).collect();
             let was = self.at_key("t", false, "OLD", true);
-            Some(format!("      UPDATE {target} AS t SET {} WHERE {was};\n", keys.join(", ")))
+            Some(self.marked(&format!("      UPDATE {target} AS t SET {} WHERE {was};\n", keys.join(", "))))
         } else if self.source_goes {
             Some(self.marked(&self.set_null(&self.at_key("t", false, "OLD", true))))
         } else {
