@@ -4,7 +4,7 @@
 //! business. A worker holds a chunk by locking its row in the transaction of each batch, and the chunk's marker commits
 //! with the batch's data: a kill loses nothing and repeats nothing. No clock is trusted and nobody coordinates.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::decide::plan::{Job, Once, Plan};
 use crate::decide::state::{Event, State};
@@ -113,9 +113,9 @@ impl Engine {
         workers: usize,
     ) -> Outcome<bool> {
         let version = plan.version;
-        while self.ledger.chunks_left(session, version, &job.id).await? > 0 {
+        while self.left(session, version, job).await? > 0 {
             self.work(plan, job, workers).await?;
-            if self.ledger.chunks_left(session, version, &job.id).await? == 0 {
+            if self.left(session, version, job).await? == 0 {
                 break;
             }
             if self.state_of(session, version).await? != State::Backfilling {
@@ -128,6 +128,19 @@ impl Engine {
         self.progress(session, version, job).await?;
         self.observer.saw(Happening::ProgressDone);
         Ok(true)
+    }
+
+    /// Chunks with work left. The session has been idle while the workers worked: it may be lost.
+    async fn left(&self, session: &mut Session, version: Version, job: &Job) -> Outcome<i64> {
+        loop {
+            match self.ledger.chunks_left(session, version, &job.id).await {
+                Err(error) if error.is_lost() => {
+                    self.observer.saw(Happening::Reconnecting { reason: error.to_string() });
+                    *session = self.reconnected(version, Instant::now()).await?;
+                }
+                left => return Ok(left?),
+            }
+        }
     }
 
     async fn state_of(&self, session: &mut Session, version: Version) -> Outcome<State> {

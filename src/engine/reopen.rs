@@ -134,7 +134,7 @@ impl Runner<'_> {
                 }
                 None => (
                     format!("{hidden} IS NULL"),
-                    "rows have no value; those written since the seal are among them",
+                    "rows have no value: those that had none before, and those written since the seal",
                 ),
             };
             let rows = self.count(table, &lost).await?;

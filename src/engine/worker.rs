@@ -105,12 +105,15 @@ impl Engine {
             }
             if shown.elapsed() > Duration::from_millis(200) {
                 shown = Instant::now();
-                self.progress(&mut session, version, job).await?;
+                // Only shows; the next batch finds what is wrong.
+                if let Err(failure) = self.progress(&mut session, version, job).await {
+                    tracing::debug!(?failure, "progress");
+                }
             }
         }
     }
 
-    async fn reconnected(&self, version: Version, since: Instant) -> Outcome<Session> {
+    pub(super) async fn reconnected(&self, version: Version, since: Instant) -> Outcome<Session> {
         loop {
             match self.writing_session(&session_name("backfill", version)).await {
                 Ok(session) => return Ok(session),
@@ -194,7 +197,12 @@ impl Engine {
         attempt: u32,
         error: &PgError,
     ) -> Outcome<()> {
-        let found = blockers(session, &self.ledger.schema, std::slice::from_ref(&job.table)).await?;
+        let found = match blockers(session, &self.ledger.schema, std::slice::from_ref(&job.table)).await {
+            Ok(found) => found,
+            // The next batch finds it lost too, and connects again.
+            Err(error) if error.is_lost() => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
         if since.elapsed() > self.limits.lock_total {
             return Err(Failure::failed(format!(
                 "the backfill of {} got no lock for {} s: {error}",

@@ -14,7 +14,7 @@ pub(crate) struct Replica {
     pub(crate) name: String,
     /// `streaming`, `catchup` and so on; none where the role may not see it.
     pub(crate) state: Option<String>,
-    /// For how long it has not replayed what was written, or has not answered.
+    /// How far behind it was when it last answered.
     pub(crate) seconds: f64,
 }
 

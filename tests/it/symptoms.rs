@@ -603,3 +603,23 @@ async fn a_publication_that_somebody_changed_meanwhile_stops_neither_abort_nor_c
     project.migrate(&["backfill"]).await.expect(0);
     project.migrate(&["contract"]).await.expect(0).says("0001 is done");
 }
+
+#[tokio::test]
+async fn the_plan_says_what_is_without_a_rule_until_contract() {
+    let setup = "CREATE TABLE users (id int PRIMARY KEY); CREATE TABLE o (id int PRIMARY KEY, uid int CONSTRAINT fk REFERENCES users ON DELETE CASCADE);";
+    let file = "ALTER TABLE o DROP CONSTRAINT fk, ADD CONSTRAINT fk FOREIGN KEY (uid) REFERENCES users ON DELETE SET NULL;";
+    let project = Project::new(setup, &[("0001_x.sql", file)]).await;
+    let plan = project.migrate(&["plan"]).await;
+    plan.expect(0).says("nothing stands in the place of fk").says("fk also changes rows of public.o");
+}
+
+#[tokio::test]
+async fn a_data_job_that_reads_its_own_table_through_a_view_is_refused() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, name text); CREATE VIEW v AS SELECT * FROM t; CREATE TABLE d (id serial PRIMARY KEY, name text); CREATE VIEW dv AS SELECT * FROM d;";
+    for file in [
+        "DELETE FROM t WHERE EXISTS (SELECT FROM v WHERE v.name = t.name AND v.id <> t.id);",
+        "INSERT INTO d (name) SELECT t.name FROM t WHERE NOT EXISTS (SELECT FROM dv WHERE dv.name = t.name);",
+    ] {
+        refused(setup, file, "error[reads-itself]").await;
+    }
+}

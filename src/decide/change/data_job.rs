@@ -13,9 +13,9 @@ use std::ops::Range;
 use crate::decide::change::{create_table, split_table, supported};
 use crate::decide::draft::{Draft, Phase, step};
 use crate::decide::plan::{Job, Once, TableLock, Work};
-use crate::model::catalog::{Column, Table};
+use crate::model::catalog::{Column, Dependant, Table};
 use crate::model::problem::Problem;
-use crate::model::sql::{DataChange, Statement, StatementKind, Verb};
+use crate::model::sql::{DataChange, Name, Statement, StatementKind, Verb};
 use crate::words::ident::{Ident, QualifiedName};
 use crate::words::lock_mode::LockMode;
 
@@ -52,7 +52,15 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
     }
     // Batches see what the ones before them did; one statement would see everything as it was.
     let again = statement.objects.iter().filter(|name| name.name == target.name).count() > 1;
-    if again {
+    let is_view = |dependant: &&Dependant| {
+        let named = |name: &Name| dependant.what.ends_with(&format!(".{}", name.name));
+        dependant.what.starts_with("view ") && statement.objects.iter().any(named)
+    };
+    let by_view = draft
+        .catalog
+        .table(&target)
+        .is_some_and(|known| known.dependants.iter().any(|dependant| is_view(&dependant)));
+    if again || by_view {
         let title = format!("this changes `{}` and reads other rows of it", target.plain());
         return Err(Problem::new(
             "reads-itself",

@@ -13,6 +13,7 @@ use crate::decide::draft::{Draft, Phase, Touch, has_unproved, lock_tables, step,
 use crate::decide::plan::Loss;
 use crate::model::catalog::Constraint;
 use crate::model::problem::Problem;
+use crate::model::sql::{Action, ConstraintKind, NewConstraint, Statement, StatementKind};
 use crate::words::ident::{Ident, QualifiedName, literal};
 use crate::words::lock_mode::LockMode;
 
@@ -62,6 +63,7 @@ pub(crate) fn plan(
         return Ok(());
     }
     draft.note(span, what, "expand: run it");
+    warn(draft, table, &known);
     relax(draft, table, &known);
     let plain = format!("{}.{}", table.schema.as_str(), name.as_str());
     draft.catalog.constraint_names.remove(&plain);
@@ -70,6 +72,41 @@ pub(crate) fn plan(
         known.constraints.retain(|constraint| &constraint.name != name);
     }
     Ok(())
+}
+
+/// What old code meets from expand on that it did not before.
+fn warn(draft: &mut Draft<'_>, table: &QualifiedName, known: &Constraint) {
+    let name = known.name.as_str();
+    let acts = ["CASCADE", "SET NULL", "SET DEFAULT"].iter().any(|action| known.definition.contains(action));
+    if let Some(parent) = known.parent.as_ref().filter(|_| acts) {
+        draft.warnings.push(format!(
+            "{name} also changes rows of {}: from expand on, what old code deletes or renumbers in {} leaves them as they are",
+            table.plain(),
+            parent.plain()
+        ));
+    }
+    let kind = |constraint: &NewConstraint| match constraint.kind {
+        ConstraintKind::ForeignKey { .. } => "f",
+        ConstraintKind::Check(_) => "c",
+        ConstraintKind::Key { .. } | ConstraintKind::Exclude => "u",
+    };
+    let adds = |statement: &Statement| {
+        match &statement.kind {
+        StatementKind::AlterTable { table: named, actions, .. } => {
+            draft.existing(named).is_ok_and(|named| &named == table)
+                && actions.iter().any(|(_, action)| {
+                    matches!(action, Action::AddConstraint(constraint) if kind(constraint) == known.kind)
+                })
+        }
+        _ => false,
+    }
+    };
+    if draft.at_hand().iter().any(adds) {
+        draft.warnings.push(format!(
+            "from expand to contract nothing stands in the place of {name}: rows that neither it nor the new one allows stop contract; to \
+             go without a gap, add the new one under another name in this file, and drop {name} in one behind it"
+        ));
+    }
 }
 
 /// Backwards the second step comes first.

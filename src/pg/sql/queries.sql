@@ -33,6 +33,7 @@ RETURNING l.epoch AS value
 -- Purpose: who is the runner. Reads only.
 SELECT l.holder, l.command, extract(epoch FROM clock_timestamp() - l.acquired_at)::bigint AS held_seconds
 FROM pontoon.lease AS l WHERE l.holder IS NOT NULL AND l.expires_at > clock_timestamp()
+  AND EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = l.backend_pid)
 
 -- name: lease_renew
 -- Purpose: stay the runner. No key column changes, so it waits for no step. $1 epoch, $2 time to live in ms.
@@ -403,10 +404,10 @@ WHERE NOT EXISTS (SELECT FROM unnest($1::text[]) AS k (beginning) WHERE starts_w
 ORDER BY o.what
 
 -- name: invalid_indexes
--- Purpose: indexes that a failed build left.
+-- Purpose: indexes that a failed build left. Who may not see which one somebody else is building sees one without a name.
 SELECT format('%s of %s', i.indexrelid::regclass, i.indrelid::regclass) AS what
 FROM pg_index AS i WHERE NOT i.indisvalid
-  AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS b WHERE b.index_relid = i.indexrelid)
+  AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS b WHERE b.index_relid = i.indexrelid OR b.index_relid IS NULL)
   AND (SELECT c.relkind FROM pg_class AS c WHERE c.oid = i.indexrelid) = 'i'
 ORDER BY 1
 
@@ -435,14 +436,12 @@ ORDER BY o.since
 SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS value
 
 -- name: replicas
--- Purpose: how far behind the physical standbys are that are connected. One that does not answer any more counts from its last
--- answer, which comes every ten seconds if nothing else happens; one that keeps no count, such as a backup, is not behind.
+-- Purpose: how far behind the physical standbys are that are connected. One that keeps no count, such as a backup, is not behind.
+-- Only this server's clock counts: reply_time is the standby's.
 -- $1 application names that do not count.
 SELECT coalesce(nullif(r.application_name, ''), 'process ' || r.pid) || coalesce(' at ' || host(r.client_addr), '') AS name,
        r.state,
-       coalesce(extract(epoch FROM greatest(r.replay_lag, CASE
-           WHEN r.replay_lsn < pg_current_wal_lsn() AND clock_timestamp() - r.reply_time > interval '20 seconds'
-           THEN clock_timestamp() - r.reply_time END)), 0)::double precision AS seconds
+       coalesce(extract(epoch FROM r.replay_lag), 0)::double precision AS seconds
 FROM pg_stat_replication AS r
 WHERE (r.application_name = ANY ($1::text[])) IS NOT TRUE
   AND (r.state IS NULL OR r.replay_lsn IS NOT NULL)
