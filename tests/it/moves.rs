@@ -448,3 +448,36 @@ async fn what_cannot_be_moved_is_refused_by_name() {
         project.migrate(&["plan"]).await.expect(1).says(says);
     }
 }
+
+#[tokio::test]
+async fn what_new_code_writes_while_the_source_is_sealed_stays() {
+    for (setup, file, statements, query, gives) in [
+        (
+            "CREATE TABLE teams (id int PRIMARY KEY, label text); CREATE TABLE users (id int PRIMARY KEY, team int); CREATE INDEX ON users (team);
+             INSERT INTO teams VALUES (1, 'red'), (2, 'blue'); INSERT INTO users VALUES (1, 1), (2, 2), (3, 1);",
+            "ALTER TABLE users ADD COLUMN label text; UPDATE users SET label = t.label FROM teams AS t WHERE t.id = users.team; ALTER TABLE teams DROP COLUMN label;",
+            "UPDATE users SET label = 'own' WHERE id = 1; UPDATE users SET team = 2 WHERE id = 1; UPDATE users SET team = 2, label = 'red' WHERE id = 3;",
+            "SELECT string_agg(id || ':' || team || ':' || label, ' ' ORDER BY id) FROM users",
+            "1:2:own 2:2:blue 3:2:red",
+        ),
+        (
+            "CREATE TABLE users (id int PRIMARY KEY); CREATE TABLE prof (uid int PRIMARY KEY, bio text, hid boolean NOT NULL DEFAULT false);
+             INSERT INTO users VALUES (1), (2); INSERT INTO prof VALUES (1, 'b1', false), (2, 'b2', false);",
+            "ALTER TABLE users ADD COLUMN bio text; UPDATE users SET bio = p.bio FROM prof AS p WHERE p.uid = users.id AND NOT p.hid; ALTER TABLE prof DROP COLUMN bio;",
+            "UPDATE users SET bio = 'Z' WHERE id = 1; UPDATE prof SET hid = true WHERE uid = 1;",
+            "SELECT string_agg(id || ':' || bio, ' ' ORDER BY id) FROM users",
+            "1:Z 2:b2",
+        ),
+    ] {
+        let project = Project::new(setup, &[("0001_move.sql", file)]).await;
+        for command in ["expand", "backfill"] {
+            project.migrate(&[command]).await.expect(0);
+        }
+        project.register("web-1", "1").await;
+        project.migrate(&["contract"]).await.expect(0).says("sealed");
+        project.database.run(statements).await;
+        assert_eq!(project.database.text(query).await, gives);
+        project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+        assert_eq!(project.database.text(query).await, gives);
+    }
+}

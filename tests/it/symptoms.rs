@@ -490,7 +490,7 @@ async fn an_update_that_changes_its_own_result_is_refused_at_the_first_row() {
 
 /// Some tools open a connection for each table, or look at each of them again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_hundred_tables_take_three_connections_and_no_more_statements_than_one_table() {
+async fn five_hundred_tables_take_a_handful_of_connections_and_no_more_statements_than_one_table() {
     let table = "CREATE TABLE users (id int PRIMARY KEY, name text);
         INSERT INTO users SELECT n, 'Ada Byron' FROM generate_series(1, 1000) AS n;";
     let many: String = (0..500)
@@ -518,8 +518,8 @@ async fn five_hundred_tables_take_three_connections_and_no_more_statements_than_
             }
             let ran = running.await.unwrap();
             sent += ran.expect(0).stderr.matches("DEBUG").count();
-            // A runner has one that works and one that keeps its right; so has a worker, beside the one that counts.
-            assert!((1..=3).contains(&most), "{command:?}: {most} connections");
+            // The one that counts, that of a worker, which may still be ending when the runner has its two.
+            assert!((1..=4).contains(&most), "{command:?}: {most} connections");
         }
         statements.push(sent);
     }
@@ -622,4 +622,60 @@ async fn a_data_job_that_reads_its_own_table_through_a_view_is_refused() {
     ] {
         refused(setup, file, "error[reads-itself]").await;
     }
+}
+
+#[tokio::test]
+async fn a_contract_after_a_finished_reopen_goes_on_where_it_stopped() {
+    let setup =
+        "CREATE TABLE t (id int PRIMARY KEY, a text, e int, f int); INSERT INTO t VALUES (1, 'x', 1, 1);";
+    let file = "ALTER TABLE t RENAME COLUMN a TO b; ALTER TABLE t ADD CONSTRAINT e UNIQUE (e); ALTER TABLE t ADD CONSTRAINT f UNIQUE (f);";
+    let project = Project::new(setup, &[("0001_x.sql", file)]).await;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(0);
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    project.database.run("INSERT INTO t VALUES (2, 'y', 2, 1)").await;
+    let made = "SELECT coalesce(max(oid)::text, 'none') FROM pg_constraint WHERE conname = 'e' AND conrelid = 't'::regclass";
+    project.migrate(&["contract"]).await.expect(1);
+    let first = project.database.text(made).await;
+    assert_ne!(first, "none");
+    project.migrate(&["contract"]).await.expect(1);
+    assert_eq!(project.database.text(made).await, first);
+    project.database.run("DELETE FROM t WHERE id = 2").await;
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+}
+
+#[tokio::test]
+async fn a_reopen_that_was_cut_off_is_no_failed_verification() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t VALUES (1, 'x'); CREATE TABLE u (id int PRIMARY KEY, a text); INSERT INTO u VALUES (1, 'x');";
+    let file = "ALTER TABLE t RENAME COLUMN a TO b; ALTER TABLE u RENAME COLUMN a TO b;";
+    let project = Project::new(setup, &[("0001_x.sql", file)]).await;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(0);
+    let mut killed = project.command(&["reopen", "1"]);
+    killed.env("PONTOON_FAULT", "step.after_commit@1");
+    assert_eq!(finish(killed).await.code, None);
+    project.migrate(&["verify"]).await.expect(4).says("migrate reopen 0001");
+    project.migrate(&["doctor"]).await.expect(4).says("migrate reopen 0001");
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+}
+
+#[tokio::test]
+async fn a_restored_backfill_begins_its_tables_anew() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t SELECT n, repeat('x', 500) FROM generate_series(1, 3000) AS n;";
+    let project = Project::new(setup, &[("0001_x.sql", "ALTER TABLE t RENAME COLUMN a TO b;")]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    let mut killed = project.command(&["backfill"]);
+    killed.env("PONTOON_FAULT", "backfill.batch_done@2");
+    assert_eq!(finish(killed).await.code, None);
+    // A restored dump has other numbers.
+    project.database.run("UPDATE pontoon.job SET relid = 1").await;
+    project.migrate(&["backfill"]).await.expect(0).says("0001 is ready");
+    assert_eq!(project.database.text("SELECT count(b)::text FROM t").await, "3000");
 }

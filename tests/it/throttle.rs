@@ -253,3 +253,20 @@ async fn a_logical_subscriber_that_has_the_columns_goes_on_through_every_phase()
     )
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backfill_takes_no_end_by_others_for_drift() {
+    let project = Project::new(
+        &format!("{SETUP} CREATE TABLE t (id int PRIMARY KEY, a text); CREATE TABLE hold (why text); INSERT INTO hold VALUES ('wait')"),
+        &[("0001_split.sql", SPLIT), ("0002_name.sql", "ALTER TABLE t RENAME COLUMN a TO b;")],
+    )
+    .await;
+    project.migrate(&["expand"]).await.expect(0);
+    let mut waits = project.command(&["backfill"]);
+    waits.env("MIGRATE_PAUSE_QUERY", "SELECT why FROM public.hold");
+    let running = Running::start(waits, &project.path(""));
+    running.until_it_says("paused: wait").await;
+    project.migrate(&["abort", "2"]).await.expect(0);
+    project.database.run("DELETE FROM hold").await;
+    running.end().await.expect(0).says("0001 is ready");
+}

@@ -28,7 +28,7 @@ impl Across {
         let path: Vec<String> = self.search_path.iter().map(ToString::to_string).collect();
         let used: BTreeSet<&str> = self.triggers().into_iter().map(|(kind, ..)| kind).collect();
         let body = |kind: &str| match kind {
-            "guard" => self.guard(),
+            "guard" => self.guard(shape),
             "given" => self.given_body(),
             "gone" => self.gone(),
             "follow" => self.follow(shape),
@@ -181,7 +181,7 @@ impl Across {
         )
     }
 
-    fn guard(&self) -> String {
+    fn guard(&self, shape: Shape) -> String {
         let names = self.new_names();
         let (ups, olds) = self.fetched();
         let assign: String =
@@ -194,8 +194,9 @@ impl Across {
                 format!("      IF {same} THEN\n        NEW.{name} := {up};\n      END IF;\n")
             })
             .collect();
-        // A row that goes to another source takes what it finds there, unless it is the row that brings the value.
-        let elsewhere = if self.makes_rows {
+        // A row that goes to another source takes what it finds there, unless it is the row that brings the value, or new code
+        // is alone.
+        let elsewhere = if self.makes_rows || shape == Shape::Sealed {
             "      NULL;\n".to_owned()
         } else {
             format!(
@@ -300,6 +301,11 @@ impl Across {
             .collect();
         let at = self.at_key("t", false, "s", true);
         let differs = format!("NOT {}", self.holds("t", "s", shape));
+        // While the source is sealed new code is alone: what it wrote is not overwritten.
+        let differs = match shape {
+            Shape::Open => differs,
+            Shape::Sealed => format!("{} AND {differs}", all_null("t", &self.new_names())),
+        };
         let update = format!("    UPDATE {target} AS t SET {} WHERE {at} AND {differs};\n", set.join(", "));
         let (absent, write) = if self.makes_rows {
             (
@@ -341,7 +347,10 @@ impl Across {
             let changed = self.key_changed(true);
             format!("  IF TG_OP = 'UPDATE' THEN\n    IF {changed} THEN\n{moved}    END IF;\n  END IF;\n")
         });
-        let (asked, was_asked) = (self.asks("s", shape), self.asks("OLD", shape));
+        let (asked, was_asked) = match shape {
+            Shape::Open => (self.asks("s", shape), self.asks("OLD", shape)),
+            Shape::Sealed => (self.asks("s", shape), "false".to_owned()),
+        };
         let empty = self.empty("s", shape);
         let work = format!(
             "{moved}  IF TG_OP = 'INSERT' AND {empty} THEN\n{fetch}  ELSIF NOT {asked} THEN\n    \
