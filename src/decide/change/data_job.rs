@@ -52,14 +52,11 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
     }
     // Batches see what the ones before them did; one statement would see everything as it was.
     let again = statement.objects.iter().filter(|name| name.name == target.name).count() > 1;
-    let is_view = |dependant: &&Dependant| {
+    let is_view = |dependant: &Dependant| {
         let named = |name: &Name| dependant.what.ends_with(&format!(".{}", name.name));
         dependant.what.starts_with("view ") && statement.objects.iter().any(named)
     };
-    let by_view = draft
-        .catalog
-        .table(&target)
-        .is_some_and(|known| known.dependants.iter().any(|dependant| is_view(&dependant)));
+    let by_view = draft.catalog.table(&target).is_some_and(|known| known.dependants.iter().any(is_view));
     if again || by_view {
         let title = format!("this changes `{}` and reads other rows of it", target.plain());
         return Err(Problem::new(

@@ -146,6 +146,18 @@ const KEYED: Code = Code {
     sees: "SELECT name = 'N{v}' FROM users WHERE id = {id}",
 };
 
+const MAIL_OF_USERS: Code = Code {
+    insert: "WITH u AS (INSERT INTO users (id, email) VALUES ({id}, 'N{v}') RETURNING id) INSERT INTO profiles (id) SELECT id FROM u",
+    update: "UPDATE users SET email = 'N{v}' WHERE id = {id}",
+    sees: "SELECT email = 'N{v}' FROM users WHERE id = {id}",
+};
+
+const MAIL_OF_PROFILES: Code = Code {
+    insert: "WITH u AS (INSERT INTO users (id) VALUES ({id}) RETURNING id) INSERT INTO profiles (id, email) SELECT id, 'N{v}' FROM u",
+    update: "UPDATE profiles SET email = 'N{v}' WHERE id = {id}",
+    sees: "SELECT email = 'N{v}' FROM profiles WHERE id = {id}",
+};
+
 pub(crate) const KINDS: &[Kind] = &[
     Kind {
         name: "split one column into two",
@@ -709,16 +721,8 @@ pub(crate) const KINDS: &[Kind] = &[
             ALTER TABLE users DROP COLUMN email;
             CREATE INDEX ON profiles (email);",
         plain: None,
-        old: Code {
-            insert: "WITH u AS (INSERT INTO users (id, email) VALUES ({id}, 'N{v}') RETURNING id) INSERT INTO profiles (id) SELECT id FROM u",
-            update: "UPDATE users SET email = 'N{v}' WHERE id = {id}",
-            sees: "SELECT email = 'N{v}' FROM users WHERE id = {id}",
-        },
-        new: Code {
-            insert: "WITH u AS (INSERT INTO users (id) VALUES ({id}) RETURNING id) INSERT INTO profiles (id, email) SELECT id, 'N{v}' FROM u",
-            update: "UPDATE profiles SET email = 'N{v}' WHERE id = {id}",
-            sees: "SELECT email = 'N{v}' FROM profiles WHERE id = {id}",
-        },
+        old: MAIL_OF_USERS,
+        new: MAIL_OF_PROFILES,
         abort_discards: false,
         abort_leaves: &[],
     },
@@ -763,16 +767,8 @@ pub(crate) const KINDS: &[Kind] = &[
             ALTER TABLE users DROP COLUMN email;
             CREATE INDEX ON profiles (email);",
         plain: None,
-        old: Code {
-            insert: "WITH u AS (INSERT INTO users (id, email) VALUES ({id}, 'N{v}') RETURNING id) INSERT INTO profiles (id) SELECT id FROM u",
-            update: "UPDATE users SET email = 'N{v}' WHERE id = {id}",
-            sees: "SELECT email = 'N{v}' FROM users WHERE id = {id}",
-        },
-        new: Code {
-            insert: "WITH u AS (INSERT INTO users (id) VALUES ({id}) RETURNING id) INSERT INTO profiles (id, email) SELECT id, 'N{v}' FROM u",
-            update: "UPDATE profiles SET email = 'N{v}' WHERE id = {id}",
-            sees: "SELECT email = 'N{v}' FROM profiles WHERE id = {id}",
-        },
+        old: MAIL_OF_USERS,
+        new: MAIL_OF_PROFILES,
         abort_discards: false,
         abort_leaves: &[],
     },
