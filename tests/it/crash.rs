@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fastrand::Rng;
 use tokio::sync::Semaphore;
@@ -14,7 +15,7 @@ use super::journeys::{old_rows, plain};
 use super::support::kinds::{KINDS, Kind, chosen, is_partial};
 use super::support::proxy::Proxy;
 use super::support::shape::{expect_same, leftovers, shape};
-use super::support::traffic::Writer;
+use super::support::traffic::{Manner, Writer};
 use super::support::{Project, Ran, finish};
 
 /// Commands that bring a migration to its end, through a reopen.
@@ -26,8 +27,14 @@ const FORWARD: [&[&str]; 5] = [
     &["contract", "--soak", "0s"],
 ];
 
+/// The same without it, for a fault before the seal.
+const STRAIGHT: [&[&str]; 3] = [&["expand"], &["backfill"], &["contract", "--soak", "0s"]];
+
 /// Commands that end in an abort.
 const BACKWARD: [&[&str]; 3] = [&["expand"], &["backfill"], &["abort", "7", "--discard-new-data"]];
+
+/// How many runs go on at the same time.
+const AT_ONCE: usize = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -107,6 +114,8 @@ async fn cases(kind: &'static Kind, rng: &mut Rng, full: bool) -> Vec<Case> {
     for commands in [&FORWARD[..], &BACKWARD[..]] {
         for (command, (points, commits)) in passages(kind, commands).await.into_iter().enumerate() {
             let distinct: BTreeSet<&String> = points.iter().collect();
+            let before_the_seal = commands == FORWARD && command < 2 && !full;
+            let commands = if before_the_seal { &STRAIGHT[..] } else { commands };
             for point in distinct {
                 let times = points.iter().filter(|passed| *passed == point).count();
                 let point = format!("{point}@{}", rng.usize(1..=times));
@@ -145,10 +154,16 @@ async fn killed_anywhere_the_same_command_finishes() {
     let full = std::env::var_os("PONTOON_FULL_MATRIX").is_some();
     println!("PONTOON_SEED={seed}");
     let mut rng = Rng::with_seed(seed);
-    let mut all = Vec::new();
+    let mut looked_at = tokio::task::JoinSet::new();
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
     for kind in chosen() {
-        all.extend(cases(kind, &mut rng, full).await);
+        let (permits, mut rng) = (Arc::clone(&permits), Rng::with_seed(rng.u64(..)));
+        looked_at.spawn(async move {
+            let _permit = permits.acquire_owned().await.unwrap();
+            cases(kind, &mut rng, full).await
+        });
     }
+    let all: Vec<Case> = looked_at.join_all().await.into_iter().flatten().collect();
     let hit: BTreeSet<String> = all
         .iter()
         .filter(|case| case.fault != Fault::CutCommit)
@@ -157,7 +172,6 @@ async fn killed_anywhere_the_same_command_finishes() {
     assert!(is_partial() || hit == declared(), "a declared fault point is never passed");
     println!("{} cases, {} fault points", all.len(), hit.len());
     assert!(is_partial() || all.len() >= KINDS.len() * 15, "only {} cases", all.len());
-    let permits = Arc::new(Semaphore::new(3));
     let mut running = tokio::task::JoinSet::new();
     for case in all {
         let permits = Arc::clone(&permits);
@@ -190,14 +204,16 @@ async fn survive(case: &Case) {
     let url = project.database.url.clone();
     let mut connection = project.database.connect().await;
     let before = shape(&mut connection).await;
-    let mut old = Some(Writer::start(&url, &kind.old, 0));
+    // Slow ones: what many writers do to it the other journeys show.
+    let manner = || Manner { pause: Duration::from_millis(10), ..Manner::default() };
+    let mut old = Some(Writer::start_as(&url, &kind.old, 0, manner()));
     let mut new = None;
     for (at, arguments) in case.commands.iter().enumerate() {
         if arguments[0] == "contract"
             && let Some(writer) = old.take()
         {
             writer.stop().await.expect_no_errors_at_all("old code");
-            new = Some(Writer::start(&url, &kind.new, 1));
+            new = Some(Writer::start_as(&url, &kind.new, 1, manner()));
         }
         if !prepare(&project, arguments).await {
             continue;
@@ -214,7 +230,7 @@ async fn survive(case: &Case) {
         }
         project.migrate(arguments).await.expect(0);
     }
-    if case.commands.len() == BACKWARD.len() {
+    if case.commands == BACKWARD {
         let account = old.take().unwrap().stop().await;
         account.expect_no_errors_at_all("old code");
         assert!(account.wrong(&url, &kind.old).await.is_empty(), "rows of old code are wrong");
@@ -254,7 +270,7 @@ async fn with_fault(project: &Project, arguments: &[&str], case: &Case) {
             let running = tokio::spawn(finish(command));
             while !pause.exists() {
                 assert!(!running.is_finished(), "the fault point was not reached");
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             let ended = project
                 .database

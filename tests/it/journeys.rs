@@ -146,10 +146,10 @@ async fn surrounded(kind: &'static Kind) {
         Project::new(&format!("{};\n{around}", kind.setup), &[("0007_change.sql", kind.migration)]).await;
     let url = &project.database.url;
     let as_role =
-        |level| Manner { prepare: format!("SET ROLE {role}"), level: Some(level), keeps_rows: false };
+        |level| Manner { prepare: format!("SET ROLE {role}"), level: Some(level), ..Manner::default() };
     // Foreign keys do not cascade there.
     let prepare = "SET session_replication_role = replica".to_owned();
-    let replica = Manner { prepare, level: None, keeps_rows: true };
+    let replica = Manner { prepare, keeps_rows: true, ..Manner::default() };
     let old = Writer::start_as(url, &kind.old, 0, as_role("REPEATABLE READ"));
     let replica = Writer::start_as(url, &kind.old, 2, replica);
     project.migrate(&["expand"]).await.expect(0);

@@ -122,7 +122,7 @@ async fn chain(seed: u64, history: History) -> (u64, u64) {
     let (history, live) = (Arc::new(history), Arc::new(RwLock::new(vec![0])));
     let writers = prepares.into_iter().zip(0_u64..).map(|(prepare, number)| {
         let level = levels[rng.usize(0..levels.len())];
-        let manner = Manner { prepare, level, keeps_rows: false };
+        let manner = Manner { prepare, level, ..Manner::default() };
         Writer::start(&project.database.url, number, Arc::clone(&history), Arc::clone(&live), manner)
     });
     let writers: Vec<Writer> = writers.collect();
