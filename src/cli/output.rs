@@ -43,8 +43,15 @@ impl Output {
 
     /// Writes a failure and gives its exit code.
     pub(crate) fn failure(&self, failure: &Failure) -> u8 {
+        let beside = failure.beside.clone().unwrap_or_else(|| (json!({}), String::new()));
         if self.json {
-            self.document(json!({ "error": failure_document(failure) }));
+            let mut document = beside.0;
+            if let Some(fields) = document.as_object_mut() {
+                fields.insert("error".to_owned(), failure_document(failure));
+            }
+            self.document(document);
+        } else if !beside.1.is_empty() {
+            print(&beside.1);
         }
         for problems in &failure.problems {
             say(&diagnostics::render(problems, color()));

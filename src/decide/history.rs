@@ -56,6 +56,11 @@ pub(crate) enum Conflict {
         served: Version,
         path: String,
     },
+    /// It came when everything up to the baseline counted as applied.
+    BelowBaseline {
+        baseline: Version,
+        path: String,
+    },
     /// It stands in for migrations of which only some are done here.
     HalfReplaced {
         version: Version,
@@ -116,6 +121,12 @@ impl Conflict {
                 format!("`{path}` is new, and older than migration {newest}, which was expanded already"),
                 format!(
                     "give it a number after {newest}: `migrate new --renumber {path}`; code at {newest} would count as knowing {version}"
+                ),
+            ),
+            Self::BelowBaseline { baseline, path } => (
+                format!("`{path}` is new, and not above the baseline {baseline}: it would never run"),
+                format!(
+                    "migrate new --renumber {path}; or, if it was applied otherwise, migrate baseline {baseline}"
                 ),
             ),
             Self::OlderThanServed { version, served, path } => (

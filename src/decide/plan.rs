@@ -237,6 +237,14 @@ impl Job {
         Self { id, table: partition, work }
     }
 
+    /// The table whose partitions are work of their own, and what it is called while sealed.
+    pub(crate) fn parted(&self) -> (&QualifiedName, &QualifiedName) {
+        match &self.work {
+            Work::Across(across) => (&across.rows_of, &across.rows_of_sealed),
+            Work::Convert(_) | Work::Once(_) => (&self.table, &self.table),
+        }
+    }
+
     /// Whether rows can be found afterwards that still need it, or that it missed.
     pub(crate) fn can_be_checked(&self) -> bool {
         !matches!(self.work, Work::Once(_))
@@ -304,6 +312,18 @@ impl Plan {
     /// The hash of everything that will run. Two plans with one hash do the same.
     pub(crate) fn hash(&self) -> String {
         checksum(&serde_json::to_string(self).unwrap_or_default())
+    }
+
+    /// The tables whose rows its data jobs read or change.
+    pub(crate) fn tables_of_jobs(&self) -> Vec<QualifiedName> {
+        let jobs: Vec<&Job> = self.jobs.iter().filter(|job| matches!(job.work, Work::Once(_))).collect();
+        if jobs.is_empty() {
+            return Vec::new();
+        }
+        let touched = |table: &&QualifiedName| self.touches.iter().any(|(name, _)| name == &table.plain());
+        let mut tables: Vec<QualifiedName> = self.tables.iter().filter(touched).cloned().collect();
+        tables.extend(jobs.into_iter().map(|job| job.table.clone()));
+        tables
     }
 
     /// Whether contract has anything to do.

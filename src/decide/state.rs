@@ -132,6 +132,11 @@ impl State {
         }
     }
 
+    /// Whether its data jobs may still have rows to come to.
+    pub(crate) fn has_jobs_to_do(self) -> bool {
+        matches!(self, Self::Expanding | Self::Expanded | Self::Backfilling)
+    }
+
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Pending => "pending",

@@ -12,6 +12,7 @@ use crate::engine::batch::batch_begin;
 use crate::engine::failure::{Failure, Kind, Outcome};
 use crate::engine::{Engine, Happening};
 use crate::pg::error::PgError;
+use crate::pg::ledger::Entry;
 use crate::pg::session::Session;
 use crate::words::fault;
 use crate::words::version::Version;
@@ -42,6 +43,7 @@ impl Engine {
             let named = request.versions.is_empty() || request.versions.contains(&entry.version);
             match entry.state {
                 State::Expanded | State::Backfilling if named => {
+                    self.check_order(&mut session, &entry).await?;
                     let state =
                         self.backfill_one(&mut session, entry.version, entry.state, request.workers).await?;
                     done.push((entry.version, state));
@@ -62,6 +64,24 @@ impl Engine {
         }
         session.close().await;
         Ok(done)
+    }
+
+    /// Data jobs on the same rows are done in the order in which they were written.
+    async fn check_order(&self, session: &mut Session, entry: &Entry) -> Outcome<()> {
+        let (plan, _) = self.stored_plan(session, entry.version).await?;
+        let tables = plan.tables_of_jobs();
+        for earlier in self.ledger.entries(session).await? {
+            if tables.is_empty() || earlier.version >= entry.version || !earlier.state.has_jobs_to_do() {
+                continue;
+            }
+            let (other, _) = self.stored_plan(session, earlier.version).await?;
+            if let Some(table) = other.tables_of_jobs().iter().find(|table| tables.contains(table)) {
+                let (version, table) = (earlier.version, table.plain());
+                let title = format!("migration {version} is to change or read the rows of {table} first");
+                return Err(Failure::refused(title).next(format!("migrate backfill {version}")));
+            }
+        }
+        Ok(())
     }
 
     async fn backfill_one(

@@ -45,6 +45,15 @@ impl Engine {
 }
 
 impl Engine {
+    /// The files that count as applied.
+    fn files_up_to(&self, version: Version) -> Outcome<Vec<i64>> {
+        if !self.folder.is_dir() {
+            return Ok(Vec::new());
+        }
+        let numbers = list(&self.folder)?.into_iter().map(|(version, ..)| version.number());
+        Ok(numbers.filter(|number| *number <= version.number()).collect())
+    }
+
     /// None where the folder is missing or empty: the files may be gone.
     fn newest_file(&self) -> Outcome<Option<Version>> {
         if !self.folder.is_dir() {
@@ -92,8 +101,12 @@ impl Runner<'_> {
         let set = async {
             engine.ledger.gate_lock(&mut self.session).await?;
             let before = engine.ledger.baseline(&mut self.session).await?;
+            let files = engine.files_up_to(version)?;
             if before == version.number() {
-                return Ok(false);
+                let known = engine.ledger.baseline_files(&mut self.session).await?;
+                if known.is_some_and(|known| known == files) {
+                    return Ok(false);
+                }
             }
             if before > version.number() {
                 return Err(Failure::refused(format!(
@@ -120,7 +133,7 @@ impl Runner<'_> {
                     .next("migrate instances"));
             }
             engine.ledger.set_baseline(&mut self.session, version).await?;
-            let detail = serde_json::json!({ "from": before, "to": version.number() });
+            let detail = serde_json::json!({ "from": before, "to": version.number(), "files": files });
             engine.ledger.event(&mut self.session, None, "baseline", detail).await?;
             self.session.execute("COMMIT").await?;
             Ok(true)

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::decide::gate::{self, Facts, GatePass, Reason, Verdict};
-use crate::decide::plan::{Plan, SealedColumn};
+use crate::decide::plan::{Mode, Plan, SealedColumn};
 use crate::decide::state::{Event, State};
 use crate::engine::failure::{Failure, Kind, Outcome};
 use crate::engine::step_runner::{Running, session_name};
@@ -46,9 +46,9 @@ pub(crate) struct Contracted {
 }
 
 impl Engine {
-    /// Contracts everything that is due, each migration decided alone. The first failure is reported when all have had
-    /// their turn.
-    pub(crate) async fn contract(&self, request: &Request) -> Outcome<Vec<Contracted>> {
+    /// Contracts everything that is due, each migration decided alone. The first failure is given when all have had their
+    /// turn, beside what came of the others.
+    pub(crate) async fn contract(&self, request: &Request) -> Outcome<(Vec<Contracted>, Option<Failure>)> {
         let mut session = self.session_with_ledger("migrate contract").await?;
         for wanted in &request.versions {
             let entry = self.entry(&mut session, *wanted).await?;
@@ -65,6 +65,14 @@ impl Engine {
             let (version, state, due) = (entry.version, entry.state, entry.drop_due_in_seconds);
             // Waiting holds nothing: new instances may need an expand to come up.
             let reasons = self.wait_for_gate(&mut session, &entry, request, deadline).await?;
+            if request.check
+                && let Err(failure) = self.check_rest(&mut session, &entry).await
+            {
+                failed = failed.or(Some(failure));
+                if reasons.is_empty() {
+                    continue;
+                }
+            }
             if request.check || !reasons.is_empty() {
                 done.push(Contracted { version, state, reasons, drop_due_in_seconds: due });
                 continue;
@@ -76,7 +84,32 @@ impl Engine {
             }
         }
         session.close().await;
-        failed.map_or(Ok(done), Err)
+        Ok((done, failed))
+    }
+
+    /// What a contract looks at besides the gate, before it closes anything.
+    async fn check_rest(&self, session: &mut Session, entry: &Entry) -> Outcome<()> {
+        if entry.state != State::Ready || !entry.has_contract {
+            return Ok(());
+        }
+        let (plan, _) = self.stored_plan(session, entry.version).await?;
+        self.check_drift(session, &plan).await?;
+        self.check_rows(session, &plan).await
+    }
+
+    /// Looks for rows that break a rule which contract is to bring.
+    async fn check_rows(&self, session: &mut Session, plan: &Plan) -> Outcome<()> {
+        for step in &plan.restrict {
+            let Mode::Require { table, predicate, says } = &step.mode else { continue };
+            let details = self.rows_in_the_way(session, plan, table, predicate).await?;
+            if !details.is_empty() {
+                return Err(Failure::failed(says.clone()).details(details).next(format!(
+                    "correct those rows and run `migrate contract {}` again; nothing is closed yet",
+                    plan.version
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Contracts one migration as the only runner; none if another one has finished it meanwhile.
@@ -190,6 +223,7 @@ impl Runner<'_> {
             self.check_dependants(&plan, false).await?;
             // Rows may have become inconsistent since the backfill; nothing is closed for a seal that would fail.
             self.verify_plan(&plan, Names::Open).await?;
+            engine.check_rows(&mut self.session, &plan).await?;
             match self.try_close(&plan, request).await? {
                 Ok(closed) => state = closed,
                 Err(reasons) => return Ok(contracted(state, reasons, None)),

@@ -6,7 +6,6 @@ use crate::decide::plan::Plan;
 use crate::decide::state::State;
 use crate::engine::Engine;
 use crate::engine::failure::Outcome;
-use crate::model::migration::read_folder;
 use crate::pg::ledger::Entry;
 use crate::pg::session::Session;
 use crate::pg::{install, lease};
@@ -28,11 +27,15 @@ impl Engine {
             find("the ledger is not installed".to_owned(), "migrate init, or migrate expand");
             return Ok(findings);
         }
-        if self.folder.is_dir()
-            && let Err(failure) = self.situation(&mut session, read_folder(&self.folder)?, &[]).await
+        let (files, unread) = self.files_if_any();
+        if !unread.is_empty() && self.folder.is_dir() {
+            find(unread[0].clone(), "migrate lint");
+        } else if self.folder.is_dir()
+            && let Err(failure) = self.situation(&mut session, files, &[]).await
         {
+            let next = failure.next.unwrap_or_else(|| "migrate status".to_owned());
             for line in std::iter::once(failure.message).chain(failure.details) {
-                find(line, "see `migrate status`");
+                find(line, &next);
             }
         }
         let holder = lease::holder_of(&mut session, &self.ledger.schema).await?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::decide::change::alter_type;
 use crate::decide::draft::{Moving, compile};
-use crate::decide::history::{Due, EntryFact, FileFact, compare};
+use crate::decide::history::{Conflict, Due, EntryFact, FileFact, compare};
 use crate::decide::plan::Plan;
 use crate::decide::state::{Event, State};
 use crate::engine::failure::{Failure, Outcome};
@@ -58,16 +58,27 @@ impl Engine {
         named: &[Version],
     ) -> Outcome<Situation> {
         let installed = install::is_installed(session, &self.ledger.schema).await?;
-        let (entries, served, baseline) = if installed {
+        let (entries, served, baseline, adopted) = if installed {
             let ledger = &self.ledger;
             (
                 ledger.entries(session).await?,
                 ledger.highest_registered(session).await?,
                 ledger.baseline(session).await?,
+                ledger.baseline_files(session).await?,
             )
         } else {
-            (Vec::new(), None, 0)
+            (Vec::new(), None, 0, None)
         };
+        let late = |file: &&MigrationFile| {
+            let number = file.version.number();
+            number <= baseline
+                && adopted.as_ref().is_some_and(|adopted| !adopted.contains(&number))
+                && !entries.iter().any(|entry| entry.version == file.version)
+        };
+        if let Some(file) = files.iter().find(late) {
+            let (baseline, path) = (Version::from(baseline), file.source.path.to_string());
+            return Err(Failure::conflicts(&[Conflict::BelowBaseline { baseline, path }]));
+        }
         let facts: Vec<FileFact> = files
             .iter()
             .map(|file| FileFact {
@@ -225,7 +236,19 @@ impl Runner<'_> {
                 self.engine.folder.display()
             )));
         }
+        let to_come = |version: &Version| {
+            request.to.is_none_or(|to| *version <= to) && situation.due.expand.contains(version)
+        };
         for version in &situation.due.aborted {
+            let newest = situation.due.expand.iter().rfind(|newest| *newest > version && to_come(newest));
+            if let Some(newest) = newest {
+                let title = format!(
+                    "migration {version} was aborted, its file is unchanged, and {newest} comes behind it: code at {newest} would count as \
+                     knowing {version}"
+                );
+                let next = format!("migrate expand --to {version}; or change the file, or delete it");
+                return Err(Failure::refused(title).next(next));
+            }
             self.engine.note(format!("migration {version} was aborted and its file is unchanged; to try it again: migrate expand --to {version}"));
         }
         for version in &situation.due.ahead {
@@ -236,8 +259,11 @@ impl Runner<'_> {
             if request.to.is_some_and(|to| file.version > to) {
                 break;
             }
-            let state = self.expand_one(file, request.plan.as_deref()).await?;
-            done.push((file.version, state));
+            match self.expand_one(file, request.plan.as_deref()).await {
+                Ok(state) => done.push((file.version, state)),
+                Err(failure) if done.is_empty() => return Err(failure),
+                Err(failure) => return Err(Failure { beside: Some(report(&done)), ..failure }),
+            }
         }
         Ok(done)
     }
@@ -322,4 +348,14 @@ fn check_hash(plan: &Plan, wanted: Option<&str>) -> Outcome<()> {
         .next("look at it again: migrate plan")),
         _ => Ok(()),
     }
+}
+
+/// What became of migrations, as a document and as lines.
+pub(crate) fn report(done: &[(Version, State)]) -> (serde_json::Value, String) {
+    let migrations: Vec<_> = done
+        .iter()
+        .map(|(version, state)| serde_json::json!({ "version": version, "state": state }))
+        .collect();
+    let lines: Vec<String> = done.iter().map(|(version, state)| format!("{version} is {state}")).collect();
+    (serde_json::json!({ "migrations": migrations }), lines.join("\n"))
 }

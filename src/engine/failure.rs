@@ -34,6 +34,8 @@ pub(crate) struct Failure {
     pub(crate) problems: Vec<Problems>,
     /// Why the gate is closed.
     pub(crate) reasons: Vec<Reason>,
+    /// What else came of the command: a document, and the text for people.
+    pub(crate) beside: Option<(serde_json::Value, String)>,
 }
 
 /// The result of anything the engine does.
@@ -48,6 +50,7 @@ impl Failure {
             next: None,
             problems: Vec::new(),
             reasons: Vec::new(),
+            beside: None,
         }
     }
 
@@ -116,6 +119,9 @@ impl From<LeaseError> for Failure {
             LeaseError::Held(_) => {
                 Self::new(Kind::Busy, error.to_string()).next("wait for it, then run the same command again")
             }
+            LeaseError::Gone(ref ledger) => Self::refused(error.to_string()).next(format!(
+                "psql: INSERT INTO {ledger}.lease (epoch) SELECT coalesce(max(epoch), 0) + 1 FROM {ledger}.step"
+            )),
             LeaseError::Pg(error) => error.into(),
         }
     }
@@ -125,7 +131,7 @@ impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
         let mut failure = Self::failed(format!("`{}` cannot be planned", problems.source_file.path));
         failure.problems = vec![problems];
-        failure
+        failure.next("correct the file, then migrate lint")
     }
 }
 
@@ -146,8 +152,12 @@ impl From<FolderError> for Failure {
             FolderError::Down(_) => Self::failed(error.to_string()).next(
                 "move it out of the folder; `migrate abort` and `migrate reopen` take a migration back",
             ),
-            FolderError::Duplicate { ref second, .. } => {
-                let next = format!("migrate new --renumber {}", second.display());
+            FolderError::Duplicate { ref first, ref second, .. } => {
+                let next = format!(
+                    "migrate new --renumber {}; or {}, if the other is the one that `migrate status` names",
+                    second.display(),
+                    first.display()
+                );
                 Self::failed(error.to_string()).next(next)
             }
         }

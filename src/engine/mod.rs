@@ -205,6 +205,9 @@ impl Engine {
         for entry in entries.iter().filter(|entry| entry.state.is_in_flight()) {
             let (plan, _) = self.stored_plan(session, entry.version).await?;
             moving.extend(moving_columns(&plan));
+            if entry.state.has_jobs_to_do() {
+                moving.extend(Moving::rows(&plan));
+            }
         }
         Ok(moving)
     }

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::decide::state::State;
 use crate::engine::Engine;
-use crate::engine::failure::Outcome;
-use crate::model::migration::read_folder;
+use crate::engine::failure::{Failure, Outcome};
+use crate::model::migration::{MigrationFile, read_folder};
 use crate::pg::install;
 use crate::pg::jobs::Progress;
 use crate::pg::lease::{self, Holder};
@@ -41,9 +41,10 @@ impl Engine {
     pub(crate) async fn overview(&self) -> Outcome<Overview> {
         let mut session = self.session("migrate status").await?;
         let installed = install::is_installed(&mut session, &self.ledger.schema).await?;
-        let files = if self.folder.is_dir() { read_folder(&self.folder)? } else { Vec::new() };
-        let mut conflicts = Vec::new();
-        if let Err(failure) = self.situation(&mut session, files.clone(), &[]).await {
+        let (files, mut conflicts) = self.files_if_any();
+        if conflicts.is_empty()
+            && let Err(failure) = self.situation(&mut session, files.clone(), &[]).await
+        {
             conflicts.push(failure.message.clone());
             conflicts.extend(failure.details);
         }
@@ -84,6 +85,35 @@ impl Engine {
         }
         lines.sort_by_key(|line| line.version);
         Ok(Overview { installed, lines, holder, conflicts })
+    }
+
+    /// The files as far as they can be read: what is in the database is shown in any case. The second part says what is wrong
+    /// with them.
+    pub(super) fn files_if_any(&self) -> (Vec<MigrationFile>, Vec<String>) {
+        if !self.folder.is_dir() {
+            let missing =
+                format!("no folder `{}`: only what the ledger knows is shown", self.folder.display());
+            return (Vec::new(), vec![missing]);
+        }
+        let failure = match read_folder(&self.folder) {
+            Ok(files) => return (files, Vec::new()),
+            Err(error) => Failure::from(error),
+        };
+        let mut lines = vec![failure.message];
+        lines.extend(failure.details);
+        lines.push(format!("next: {}", failure.next.unwrap_or_else(|| "migrate lint".to_owned())));
+        (Vec::new(), lines)
+    }
+
+    /// The highest version that the ledger has, its baseline included; 0 if there is none.
+    pub(crate) async fn newest_known(&self) -> Outcome<i64> {
+        let mut session = self.session("migrate new").await?;
+        if !install::is_installed(&mut session, &self.ledger.schema).await? {
+            return Ok(0);
+        }
+        let newest =
+            self.ledger.entries(&mut session).await?.last().map_or(0, |entry| entry.version.number());
+        Ok(newest.max(self.ledger.baseline(&mut session).await?))
     }
 
     pub(crate) async fn instances(&self) -> Outcome<Vec<Instance>> {

@@ -10,7 +10,7 @@ use crate::decide::plan::{Mode, Plan, Step};
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::fence::overtaken;
 use crate::engine::step_alone::Catalog;
-use crate::engine::{Happening, Runner};
+use crate::engine::{Engine, Happening, Runner};
 use crate::pg::error::PgError;
 use crate::pg::lease;
 use crate::pg::locks::blockers;
@@ -36,6 +36,35 @@ pub(crate) struct Running<'a> {
 enum Direction {
     Do,
     Undo,
+}
+
+impl Engine {
+    /// Names the first rows of a table that a predicate finds, each in a line.
+    pub(super) async fn rows_in_the_way(
+        &self,
+        session: &mut Session,
+        plan: &Plan,
+        table: &QualifiedName,
+        predicate: &str,
+    ) -> Outcome<Vec<String>> {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            value: String,
+        }
+        let key = self.ledger.row_key(session, table).await?;
+        // The predicate may be the author's.
+        session.execute(&format!("BEGIN; SET LOCAL search_path = {}", path(&plan.search_path))).await?;
+        let query = format!("SELECT {key} AS value FROM {table} WHERE {predicate} LIMIT {}", LISTED_ROWS + 1);
+        let found = session.rows::<Row>(&query, &[]).await;
+        session.rollback().await;
+        let rows = found?;
+        let mut details: Vec<String> =
+            rows.iter().take(LISTED_ROWS).map(|row| format!("row with {}", row.value)).collect();
+        if rows.len() > LISTED_ROWS {
+            details.push("and more".to_owned());
+        }
+        Ok(details)
+    }
 }
 
 impl Runner<'_> {
@@ -219,30 +248,13 @@ impl Runner<'_> {
         predicate: &str,
         says: &str,
     ) -> Outcome<()> {
-        #[derive(serde::Deserialize)]
-        struct Row {
-            value: String,
-        }
         let version = running.plan.version;
-        let key = self.engine.ledger.row_key(&mut self.session, table).await?;
-        // The predicate may be the author's.
-        self.session
-            .execute(&format!("BEGIN; SET LOCAL search_path = {}", path(&running.plan.search_path)))
-            .await?;
-        let query = format!("SELECT {key} AS value FROM {table} WHERE {predicate} LIMIT {}", LISTED_ROWS + 1);
-        let found = self.session.rows::<Row>(&query, &[]).await;
-        self.session.rollback().await;
-        let rows = found?;
-        if rows.is_empty() {
+        let details = self.engine.rows_in_the_way(&mut self.session, running.plan, table, predicate).await?;
+        if details.is_empty() {
             self.intent(running, step).await.map_err(StepError::failure)?;
             let (attempt, epoch) = (running.attempt, self.lease.epoch);
             self.engine.ledger.step_end(&mut self.session, version, attempt, &step.id, epoch).await?;
             return Ok(());
-        }
-        let mut details: Vec<String> =
-            rows.iter().take(LISTED_ROWS).map(|row| format!("row with {}", row.value)).collect();
-        if rows.len() > LISTED_ROWS {
-            details.push("and more".to_owned());
         }
         Err(Failure::failed(says.to_owned()).details(details).next(format!(
             "correct those rows and run `migrate contract {version}` again, or `migrate reopen {version}`"

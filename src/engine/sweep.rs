@@ -16,6 +16,10 @@ use crate::words::version::Version;
 /// Pages read at once by the sweep and by verification: nearly all rows need nothing by then.
 const SWEEP_PAGES: i64 = 1_024;
 
+/// Tries at a range of pages whose table or rows somebody has locked, and the pause between two of them: three minutes.
+const MAX_CONFLICTS: u32 = 600;
+const CONFLICT_PAUSE: std::time::Duration = std::time::Duration::from_millis(300);
+
 /// Sweeps before giving up. Each further one reads what the one before had to convert.
 const MAX_SWEEPS: u32 = 10;
 
@@ -155,11 +159,25 @@ impl Runner<'_> {
                     converted += i64::try_from(rows).unwrap_or(i64::MAX);
                     (first, size, conflicts) = (end, SWEEP_PAGES, 0);
                 }
-                Err(error) if error.is_lock_conflict() && conflicts < 600 => {
+                Err(error) if error.is_lock_conflict() && conflicts < MAX_CONFLICTS => {
                     (size, conflicts) = ((size / 2).max(1), conflicts + 1);
-                    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                    tokio::time::sleep(CONFLICT_PAUSE).await;
                 }
                 Err(error) if error.is_lost() => self.reconnect(&error).await?,
+                // A partition was dropped meanwhile.
+                Err(_) if self.engine.ledger.pages(&mut self.session, table).await? == 0 => break,
+                Err(error @ PgError::Refused(_)) => {
+                    let failure = Failure::from(error);
+                    let message = format!(
+                        "rows of {}, among those of the last look, cannot be brought into step: {}",
+                        table.plain(),
+                        failure.message
+                    );
+                    let next = failure.next.clone().unwrap_or_else(|| {
+                        "correct the rows that it speaks of, then migrate backfill".to_owned()
+                    });
+                    return Err(Failure { message, next: Some(next), ..failure });
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -277,7 +295,7 @@ impl Runner<'_> {
         }
         let key = self.engine.ledger.row_key(&mut self.session, table).await?;
         let pages = self.engine.ledger.pages(&mut self.session, table).await?;
-        let mut first = 0;
+        let (mut first, mut conflicts) = (0, 0);
         while first < pages {
             let end = (first + SWEEP_PAGES).min(pages);
             let sql = format!(
@@ -295,6 +313,15 @@ impl Runner<'_> {
                 Ok(rows) if rows.is_empty() => first = end,
                 Ok(rows) => return Ok(rows.into_iter().map(|row| row.key).collect()),
                 Err(error) if error.is_lost() => self.reconnect(&error).await?,
+                Err(error) if error.is_lock_conflict() && conflicts < MAX_CONFLICTS => {
+                    conflicts += 1;
+                    if conflicts == 1 {
+                        self.engine.note(format!("waiting: {} is locked", table.plain()));
+                    }
+                    tokio::time::sleep(CONFLICT_PAUSE).await;
+                }
+                // A partition was dropped meanwhile.
+                Err(_) if self.engine.ledger.pages(&mut self.session, table).await? == 0 => break,
                 Err(error) => return Err(error.into()),
             }
         }

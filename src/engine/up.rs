@@ -63,7 +63,11 @@ impl Engine {
         self.backfill(&backfill::Request { versions: Vec::new(), workers: 1 }).await?;
         let request =
             contract::Request { soak: Some(Duration::ZERO), private: true, ..contract::Request::default() };
-        for contracted in self.contract(&request).await? {
+        let (contracted, failed) = self.contract(&request).await?;
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+        for contracted in contracted {
             if !contracted.reasons.is_empty() {
                 let details = contracted.reasons.iter().map(|reason| reason.explain().0).collect();
                 return Err(Failure::refused(format!(

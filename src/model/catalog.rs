@@ -72,6 +72,8 @@ pub(crate) struct Table {
     pub(crate) inherits: bool,
     /// Where it is partitioned, and no partition itself.
     pub(crate) partitions: Option<Partitions>,
+    /// The views that read its rows, directly or through other views.
+    pub(crate) read_by: Vec<QualifiedName>,
     /// The extension that owns it.
     pub(crate) extension: Option<String>,
     /// Quoted.
@@ -271,6 +273,7 @@ impl Table {
             persistence: "p".to_owned(),
             inherits: false,
             partitions: None,
+            read_by: Vec::new(),
             extension: None,
             owner: String::new(),
             grants: Vec::new(),

@@ -80,12 +80,17 @@ impl Ledger {
         if !job.is_by_partition() {
             return Ok(vec![job.clone()]);
         }
-        let table = job.table.to_string();
-        let found: Vec<Partition> =
-            session.rows(&query("job_parts", &self.schema), &[table.as_str().into()]).await?;
+        let (open, sealed) = job.parted();
+        let (open, sealed) = (open.to_string(), sealed.to_string());
+        let params = [open.as_str().into(), sealed.as_str().into()];
+        let found: Vec<Partition> = session.rows(&query("job_parts", &self.schema), &params).await?;
         let part = |found: Partition| {
             let table = QualifiedName::new(Ident::new(found.schema), Ident::new(found.name));
-            if table == job.table { job.clone() } else { job.of_partition(table, found.oid) }
+            if [job.parted().0, job.parted().1].contains(&&table) {
+                job.clone()
+            } else {
+                job.of_partition(table, found.oid)
+            }
         };
         Ok(found.into_iter().map(part).collect())
     }

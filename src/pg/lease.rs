@@ -44,6 +44,9 @@ pub(crate) enum LeaseError {
     /// Another runner has it.
     #[error("another runner is at work: {}", .0.as_ref().map_or_else(|| "it has just started".to_owned(), |h| format!("`migrate {}` of {} for {} s", h.command, h.holder, h.held_seconds)))]
     Held(Option<Holder>),
+    /// The row that is the lease was deleted.
+    #[error("the lease's row in {0}.lease is gone")]
+    Gone(Ident),
     #[error(transparent)]
     Pg(#[from] PgError),
 }
@@ -76,6 +79,9 @@ impl Lease {
                 Err(error) => return Err(error.into()),
             }
             if Instant::now() >= deadline {
+                if !session.one(&query("lease_is_there", ledger), &[]).await? {
+                    return Err(LeaseError::Gone(ledger.clone()));
+                }
                 return Err(LeaseError::Held(holder_of(&mut session, ledger).await?));
             }
             tokio::time::sleep(RETRY_EVERY).await;

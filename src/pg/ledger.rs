@@ -167,6 +167,11 @@ impl Ledger {
         session.one(&query("baseline", &self.schema), &[]).await
     }
 
+    /// The versions of the files that were there when the baseline was set; none if that was not noted.
+    pub(crate) async fn baseline_files(&self, session: &mut Session) -> Result<Option<Vec<i64>>, PgError> {
+        session.one(&query("baseline_files", &self.schema), &[]).await
+    }
+
     pub(crate) async fn recently_registered(&self, session: &mut Session) -> Result<i64, PgError> {
         session.one(&query("recently_registered", &self.schema), &[]).await
     }

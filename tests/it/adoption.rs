@@ -51,6 +51,22 @@ async fn files_up_to_the_baseline_are_applied_and_older_instances_are_not_let_in
     let project = Project::new("CREATE TABLE a (id int); CREATE TABLE b (id int);", &files).await;
     project.migrate(&["baseline", "5"]).await.expect(0).says("0005");
     project.migrate(&["status"]).await.expect(0).says("0006").hides("0001");
+    // One that comes later would never run.
+    project.write("0003_late.sql", "CREATE TABLE late (id int);");
+    project
+        .migrate(&["expand"])
+        .await
+        .expect(4)
+        .says("not above the baseline 0005")
+        .says("migrate new --renumber");
+    let late = project.path("migrations/0003_late.sql");
+    project.migrate(&["new", "--renumber", late.to_str().unwrap()]).await.expect(0).says("0007_late.sql");
+    std::fs::remove_file(project.path("migrations/0007_late.sql")).unwrap();
+    std::fs::rename(project.path("migrations/0006_c.sql"), project.path("0006_c.sql")).unwrap();
+    project.migrate(&["new", "next one"]).await.expect(0).says("0006_next_one.sql");
+    std::fs::rename(project.path("0006_c.sql"), project.path("migrations/0006_c.sql")).unwrap();
+    project.migrate(&["status"]).await.expect(0).says("0006 is there twice").says("--renumber");
+    std::fs::remove_file(project.path("migrations/0006_next_one.sql")).unwrap();
     project.migrate(&["expand"]).await.expect(0).says("0006 is");
     project.migrate(&["baseline", "4"]).await.expect(4).says("never goes back");
     project.migrate(&["baseline", "6"]).await.expect(4).says("migration 0006 is ready");

@@ -259,3 +259,27 @@ async fn up_redo_and_the_other_commands_of_a_developer() {
     let mut connection = project.database.connect().await;
     run(&mut connection, "SELECT 1").await;
 }
+
+/// What stands behind a migration that was aborted is not served without it.
+#[tokio::test]
+async fn nothing_is_expanded_behind_an_aborted_one_whose_file_is_there() {
+    let project = Project::new(SETUP, &[("0007_a.sql", "ALTER TABLE users ADD COLUMN a int;")]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["abort", "7"]).await.expect(0);
+    project.write("0008_b.sql", "ALTER TABLE users ADD COLUMN b int;");
+    project
+        .migrate(&["expand"])
+        .await
+        .expect(4)
+        .says("0008 comes behind it")
+        .says("migrate expand --to 0007");
+    std::fs::remove_file(project.path("migrations/0007_a.sql")).unwrap();
+    project.migrate(&["expand"]).await.expect(0).says("0008 is ready");
+    // What was done before a failure is said, and what is in the database is shown whatever the files are.
+    project.write("0009_c.sql", "ALTER TABLE users ADD COLUMN c int;");
+    project.write("0010_d.sql", "ALTER TABLE users DROP COLUMN nosuch;");
+    project.migrate(&["expand"]).await.expect(1).says("0009 is ready").says("nosuch");
+    project.write("0010_d.sql", "ALTER TABEL users ADD COLUMN d int;");
+    project.migrate(&["status"]).await.expect(0).says("0009").says("cannot be planned");
+    project.migrate(&["doctor"]).await.says("cannot be planned");
+}

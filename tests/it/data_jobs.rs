@@ -9,7 +9,11 @@ CREATE TABLE keyless (a int, b int);
 CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree, place int CONSTRAINT place_once UNIQUE DEFERRABLE);
 CREATE TABLE gone (id int PRIMARY KEY); INSERT INTO gone SELECT generate_series(1, 20000);
 CREATE TABLE gone_too (id int PRIMARY KEY, n int); INSERT INTO gone_too SELECT i, i FROM generate_series(1, 200) AS i;
-INSERT INTO t SELECT i, 0, 'N' || i, i FROM generate_series(1, 20000) AS i;";
+INSERT INTO t SELECT i, 0, 'N' || i, i FROM generate_series(1, 20000) AS i;
+CREATE VIEW numbers AS SELECT n FROM t; CREATE VIEW least_of_all AS SELECT min(n) AS s FROM numbers;
+CREATE TABLE parts (id int PRIMARY KEY, n int) PARTITION BY RANGE (id); CREATE TABLE parts_1 PARTITION OF parts DEFAULT;
+CREATE TABLE heads (id int PRIMARY KEY); CREATE TABLE tails (id int PRIMARY KEY, head int REFERENCES heads ON DELETE CASCADE, next int);
+CREATE SCHEMA archive; CREATE TABLE archive.gone (id int PRIMARY KEY);";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_row_once_whoever_is_killed_and_later_rows_never() {
@@ -110,6 +114,18 @@ async fn what_cannot_be_counted_out_is_refused() {
             "split the file",
         ),
         ("CREATE TABLE fresh (id int); INSERT INTO fresh SELECT id FROM t;", "a move between tables"),
+        (
+            "INSERT INTO copy (id) WITH t AS (SELECT * FROM gone WHERE id < 10) SELECT id FROM t;",
+            "a WITH clause",
+        ),
+        ("INSERT INTO copy (id) SELECT id FROM t FETCH FIRST 5 ROWS ONLY;", "FETCH FIRST"),
+        ("INSERT INTO copy (id) SELECT id FROM t TABLESAMPLE BERNOULLI (50);", "TABLESAMPLE"),
+        ("DELETE FROM ONLY parts;", "ONLY a table"),
+        ("UPDATE ONLY parts SET n = 0;", "ONLY a table"),
+        ("DELETE FROM t WHERE random() < 0.5;", "`random` decides on the rows"),
+        ("UPDATE t SET n = s FROM least_of_all;", "reads other rows of it"),
+        ("UPDATE parts SET n = n - (SELECT min(n) FROM parts_1);", "reads other rows of it"),
+        ("DELETE FROM heads WHERE id IN (SELECT next FROM tails);", "reads other rows of it"),
     ] {
         let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
         let ran = project.migrate(&["expand"]).await;
@@ -218,6 +234,45 @@ async fn what_a_job_needs_is_held_and_its_list_may_be_rewritten() {
     project.database.run("VACUUM FULL pontoon.list_1_1").await;
     project.migrate(&["backfill"]).await.expect(0);
     assert_eq!(project.database.text("SELECT sum(n - id)::text FROM t WHERE id <= 200").await, "0");
+}
+
+/// What a later migration writes or reads comes after the rows of a job, as it stands after them.
+#[tokio::test]
+async fn a_later_migration_waits_for_the_rows_of_a_job() {
+    let project =
+        Project::new(SETUP, &[("0001_x.sql", "UPDATE copy SET n = t.n + 1 FROM t WHERE t.id = copy.id;")])
+            .await;
+    project.database.run("INSERT INTO copy SELECT id FROM t WHERE id < 6").await;
+    project.migrate(&["expand"]).await.expect(0);
+    for file in [
+        "INSERT INTO copy VALUES (0, 1);",
+        "INSERT INTO t VALUES (0);",
+        "CREATE MATERIALIZED VIEW m AS SELECT sum(n) FROM copy;",
+        "-- migrate: phase expand\nUPDATE copy SET n = 0;",
+    ] {
+        project.write("0002_x.sql", file);
+        project.migrate(&["expand"]).await.expect(1).says("migrate backfill 0001");
+    }
+    project.write("0002_x.sql", "UPDATE copy SET n = n * 2;");
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill", "2"]).await.expect(4).says("migrate backfill 0001");
+    project.migrate(&["backfill"]).await.expect(0);
+    assert_eq!(project.database.text("SELECT sum(n)::text FROM copy").await, "10");
+    project.write("0003_x.sql", "INSERT INTO copy VALUES (0, 7);");
+    project.migrate(&["expand"]).await.expect(0);
+}
+
+/// Tables of one name in two schemas are two tables.
+#[tokio::test]
+async fn rows_go_to_the_archive() {
+    let files = [
+        ("0001_x.sql", "INSERT INTO archive.gone (id) SELECT id FROM public.gone WHERE id < 50;"),
+        ("0002_x.sql", "DELETE FROM gone USING archive.gone AS g WHERE g.id = gone.id;"),
+    ];
+    let project = Project::new(SETUP, &files).await;
+    project.migrate(&["up"]).await.expect(0);
+    let left = "SELECT (SELECT count(*) FROM archive.gone) || ' ' || (SELECT count(*) FROM gone)";
+    assert_eq!(project.database.text(left).await, "49 19951");
 }
 
 #[tokio::test]

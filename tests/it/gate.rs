@@ -347,3 +347,59 @@ async fn writes_to_a_table_that_is_dropped_close_the_gate_and_cascades_do_not() 
     let left = "SELECT count(*)::text FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE n.nspname = 'pontoon' AND p.proname LIKE 'm1%'";
     assert_eq!(project.database.text(left).await, "0");
 }
+
+/// What contract would stumble over later is found before it closes anything, and one migration hides no other.
+#[tokio::test]
+async fn rows_in_the_way_are_named_before_the_gate_closes() {
+    let setup = "CREATE TABLE users (id int PRIMARY KEY, name text); INSERT INTO users VALUES (1, NULL);
+        CREATE TABLE teams (id int PRIMARY KEY, label text); INSERT INTO teams VALUES (1, 'a');";
+    let files = [
+        ("0007_a.sql", "ALTER TABLE users ALTER COLUMN name SET NOT NULL;"),
+        ("0008_b.sql", "ALTER TABLE teams RENAME COLUMN label TO title;"),
+    ];
+    let project = Project::new(setup, &files).await;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    project.register("web-1", "8").await;
+    project
+        .migrate(&["contract", "--check"])
+        .await
+        .expect(1)
+        .says("row with id = 1")
+        .says("0008: the gate is open");
+    let contract = project.migrate(&["contract", "--json"]).await;
+    contract.expect(1);
+    assert_eq!(contract.json()["migrations"][0]["state"], "sealed");
+    assert!(contract.json()["error"]["next"].as_str().unwrap().contains("nothing is closed yet"));
+    assert_eq!(project.database.text("SELECT pontoon.phase('7')").await, "ready");
+    project.database.run("UPDATE users SET name = 'a'").await;
+    project.migrate(&["contract", "7"]).await.expect(0).says("0007 is done");
+}
+
+/// Neither an instance that has never served, nor drift that contract would stop at, opens the gate.
+#[tokio::test]
+async fn the_gate_is_not_opened_by_who_cannot_serve() {
+    let project = Project::new(SETUP, &[("0007_rename.sql", RENAME)]).await;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    project.register("ghost", "99").await;
+    project.migrate(&["contract", "--check"]).await.expect(4).says("no instance");
+    project.register("web-1", "7").await;
+    project.migrate(&["contract", "--check"]).await.expect(0).says("the gate is open");
+    project.database.run("ALTER TABLE users DISABLE TRIGGER ALL").await;
+    project.migrate(&["contract", "--check"]).await.expect(4).says("somebody changed");
+}
+
+#[tokio::test]
+async fn a_lease_that_was_deleted_is_said_with_what_brings_it_back() {
+    let project = ready().await;
+    project.database.run("DELETE FROM pontoon.lease").await;
+    project.register("web-1", "7").await;
+    let refused = project.migrate(&["verify"]).await;
+    refused.expect(4).says("the lease's row in pontoon.lease is gone");
+    let sql = refused.stderr.split("next: psql: ").nth(1).unwrap().trim();
+    project.database.run(sql).await;
+    project.migrate(&["contract"]).await.expect(0).says("0007 is sealed");
+}

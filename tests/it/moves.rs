@@ -342,7 +342,88 @@ const CASES: &[Case] = &[
         query: "SELECT road || kind FROM addresses WHERE id = 1",
         gives: "chome",
     },
+    Case {
+        // Many rows of one that goes: who deletes or renumbers one of them takes nothing from the others.
+        setup: "CREATE TABLE teams (id bigint PRIMARY KEY, label text); INSERT INTO teams VALUES (1, 'one'), (2, 'two');
+            CREATE TABLE users (id bigint PRIMARY KEY, team bigint); CREATE INDEX ON users (team); INSERT INTO users VALUES (1, 1), (2, 1), (3, 2), (4, 2);",
+        file: "ALTER TABLE users ADD COLUMN label text; UPDATE users SET label = t.label FROM teams AS t WHERE t.id = team; DROP TABLE teams;",
+        statements: &["DELETE FROM users WHERE id = 1", "UPDATE users SET team = 1 WHERE id = 3"],
+        query: "SELECT (SELECT string_agg(id || ':' || label, ' ' ORDER BY id) FROM users) || ' / ' || string_agg(id || ':' || label, ' ' ORDER BY id) FROM teams",
+        gives: "2:one 3:one 4:two / 1:one 2:two",
+    },
+    Case {
+        // Rows that change their partition, with values that only one side has.
+        setup: REGIONS,
+        file: "CREATE TABLE people (id bigint, name text NOT NULL, region int NOT NULL, since int DEFAULT 2000, PRIMARY KEY (region, id)) PARTITION BY RANGE (region);
+            CREATE TABLE people_low PARTITION OF people FOR VALUES FROM (0) TO (2); CREATE TABLE people_rest PARTITION OF people DEFAULT;
+            INSERT INTO people (id, name, region) SELECT id, name, region FROM users; DROP TABLE users;",
+        statements: &["UPDATE people SET since = 1999", "UPDATE users SET region = 2 WHERE id = 1", "UPDATE people SET region = 7, name = 'two' WHERE id = 2", "UPDATE users SET region = 1 - region WHERE id IN (3, 4)",
+            "UPDATE people SET region = region + 5 WHERE id IN (5, 6)", "DELETE FROM people WHERE id = 7", "INSERT INTO people VALUES (8, 'eight', 1)", "UPDATE users SET region = 3 WHERE id = 8"],
+        query: "SELECT (SELECT string_agg(id || name || region || coalesce(secret, '-'), ' ' ORDER BY id) FROM users) || ' / ' || string_agg(id || name || region || ':' || since, ' ' ORDER BY id) FROM people",
+        gives: "1N12s1 2two7s2 3N30s3 4N41s4 5N56s5 6N65s6 8eight3- / 1N12:1999 2two7:1999 3N30:1999 4N41:1999 5N56:1999 6N65:1999 8eight3:2000",
+    },
+    Case {
+        // A key that changes where nothing of new code reaches the source.
+        setup: REGIONS,
+        file: "CREATE TABLE people (id bigint, name text NOT NULL, region int NOT NULL, PRIMARY KEY (region, id)) PARTITION BY RANGE (region);
+            CREATE TABLE people_low PARTITION OF people FOR VALUES FROM (0) TO (2); CREATE TABLE people_rest PARTITION OF people DEFAULT;
+            INSERT INTO people (id, name, region) SELECT id, lower(name), region FROM users; DROP TABLE users;",
+        statements: &["UPDATE people SET region = 7 WHERE id = 2", "UPDATE people SET id = 30 WHERE id = 3"],
+        query: "SELECT (SELECT string_agg(id || name || region || secret, ' ' ORDER BY id) FROM users) || ' / ' || string_agg(id || name || region, ' ' ORDER BY id) FROM people",
+        gives: "1N11s1 2N27s2 4N40s4 5N51s5 6N60s6 7N71s7 30N31s3 / 1n11 2n27 4n40 5n51 6n60 7n71 30n31",
+    },
+    Case {
+        // A partitioned table that is merged into another one.
+        setup: REGIONS,
+        file: "ALTER TABLE folk ADD COLUMN name text; UPDATE folk SET name = users.name FROM users WHERE users.id = who AND users.region = place; DROP TABLE users;",
+        statements: &["UPDATE users SET region = 2 WHERE id = 1", "UPDATE folk SET place = 2 WHERE who = 1", "UPDATE folk SET place = 5, name = 'two' WHERE who = 2", "UPDATE folk SET name = 'three' WHERE who = 3",
+            "UPDATE users SET name = 'four' WHERE id = 4", "DELETE FROM users WHERE id = 5", "DELETE FROM folk WHERE who = 6"],
+        query: "SELECT (SELECT string_agg(id || name || region || coalesce(secret, '-'), ' ' ORDER BY id) FROM users) || ' / ' || string_agg(who || coalesce(name, '-') || place, ' ' ORDER BY who) FROM folk",
+        gives: "1N12s1 2two5s2 3three1s3 4four0s4 7N71s7 / 1N12 2two5 3three1 4four0 5-1 7N71",
+    },
+    Case {
+        // A column of the target that is called like a name inside the triggers.
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, email text); CREATE TABLE profiles (user_id bigint PRIMARY KEY, t timestamptz, s int, o text);
+            INSERT INTO users VALUES (1, 'N1'), (2, 'N2'); INSERT INTO profiles SELECT id FROM users;",
+        file: TO_PROFILES,
+        statements: &["UPDATE users SET email = 'new' WHERE id = 1", "UPDATE profiles SET email = 'newer' WHERE user_id = 2"],
+        query: "SELECT string_agg(u.email || '=' || p.email, ' ' ORDER BY u.id) FROM users AS u JOIN profiles AS p ON p.user_id = u.id",
+        gives: "new=new newer=newer",
+    },
+    Case {
+        // A unique index of the new column rejects no old code.
+        setup: PEOPLE,
+        file: "ALTER TABLE profiles ADD COLUMN email text; UPDATE profiles AS p SET email = u.email FROM users AS u WHERE u.id = p.user_id;
+            ALTER TABLE users DROP COLUMN email; CREATE UNIQUE INDEX ON profiles (email); ALTER TABLE profiles ADD UNIQUE (email);",
+        statements: &["UPDATE users SET email = 'N2' WHERE id = 1", "UPDATE users SET email = 'N9' WHERE id = 2"],
+        query: "SELECT string_agg(email, ' ' ORDER BY user_id) FROM profiles",
+        gives: "N2 N9 N3 N4 N5",
+    },
+    Case {
+        // A key that counts on its own, and takes what it is given.
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, email text); INSERT INTO users VALUES (1, 'a');",
+        file: "CREATE TABLE addr (aid bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text); INSERT INTO addr (aid, email) OVERRIDING SYSTEM VALUE SELECT id, email FROM users;
+            ALTER TABLE users DROP COLUMN email;",
+        statements: &["INSERT INTO users VALUES (20, 'twenty')"],
+        query: "SELECT string_agg(aid || email, ' ' ORDER BY aid) FROM addr",
+        gives: "1a 20twenty",
+    },
+    Case {
+        // What old code left as it was does not come back over what new code wrote, though nothing reaches old code.
+        setup: "CREATE TABLE users (id bigint PRIMARY KEY, email text, name text); INSERT INTO users VALUES (1, 'e1', 'n1'), (2, 'e2', 'n2');",
+        file: "CREATE TABLE people (id bigint PRIMARY KEY, mail text, name text, born date); INSERT INTO people (id, mail, name, born) SELECT id, upper(email), name, NULL FROM users; DROP TABLE users;",
+        statements: &["UPDATE people SET mail = 'NEW' WHERE id = 1", "UPDATE users SET name = 'old code' WHERE id = 1", "UPDATE users SET email = 'e3' WHERE id = 2"],
+        query: "SELECT string_agg(mail || ':' || name, ' ' ORDER BY id) FROM people",
+        gives: "NEW:old code E3:n2",
+    },
 ];
+
+const REGIONS: &str = "CREATE TABLE users (id bigint, name text NOT NULL, region int NOT NULL, secret text, PRIMARY KEY (region, id)) PARTITION BY LIST (region);
+    CREATE TABLE users_0 PARTITION OF users FOR VALUES IN (0); CREATE TABLE users_1 PARTITION OF users FOR VALUES IN (1); CREATE TABLE users_rest PARTITION OF users DEFAULT;
+    INSERT INTO users SELECT i, 'N' || i, i % 2, 's' || i FROM generate_series(1, 7) AS i;
+    CREATE TABLE folk (who bigint, place int, PRIMARY KEY (place, who)) PARTITION BY HASH (place);
+    CREATE TABLE folk_0 PARTITION OF folk FOR VALUES WITH (MODULUS 2, REMAINDER 0); CREATE TABLE folk_1 PARTITION OF folk FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    INSERT INTO folk SELECT id, region FROM users;";
 
 #[tokio::test]
 async fn each_side_follows_the_other_whatever_is_written() {
@@ -442,8 +523,15 @@ async fn what_cannot_be_moved_is_refused_by_name() {
           INSERT INTO n (id, e) SELECT id, email FROM users; INSERT INTO m (id, f) SELECT id, active FROM users; DROP TABLE users;", "two moves out of"),
         ("CREATE TABLE n (id bigserial PRIMARY KEY, name text NOT NULL); INSERT INTO n (id, name) SELECT id, name FROM strict; DROP TABLE strict;", "count on their own"),
         ("CREATE TABLE n (id bigint PRIMARY KEY, name text); INSERT INTO n (id, name) SELECT id, name FROM strict; DROP TABLE strict;", "may be null"),
+        ("CREATE TABLE n (id int PRIMARY KEY, e text); INSERT INTO n (id, e) SELECT id, email FROM users; DROP TABLE users;", "two keys could become one"),
+        ("CREATE TABLE n (id timestamp PRIMARY KEY, a text); INSERT INTO n (id, a) SELECT at, a FROM dated; DROP TABLE dated;", "two keys could become one"),
+        ("CREATE TABLE n (id bigint PRIMARY KEY, e text UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO n (id, e) SELECT id, email FROM users; ALTER TABLE users DROP COLUMN email;", "checked when a transaction ends"),
+        ("ALTER TABLE profiles ADD COLUMN e text; UPDATE profiles SET e = u.email FROM users AS u WHERE u.id = user_id;\n-- migrate: down email = profiles.e || profiles.touched\nALTER TABLE users DROP COLUMN email;", "which does not move"),
+        ("ALTER TABLE profiles ADD COLUMN e text; UPDATE profiles SET e = u.email FROM users AS u WHERE u.id = user_id AND u.id = touched; DROP TABLE users;", "a second condition"),
+        ("CREATE TABLE n (id bigint PRIMARY KEY, e text); INSERT INTO n (id, e) WITH users AS (SELECT 1) SELECT id, email FROM users;", "a WITH clause"),
     ] {
-        let setup = format!("{PEOPLE} {odd} CREATE TABLE strict (id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, name text NOT NULL)");
+        let setup = format!("{PEOPLE} {odd} CREATE TABLE strict (id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, name text NOT NULL);
+            CREATE TABLE dated (at timestamptz PRIMARY KEY, a text)");
         let project = Project::new(&setup, &[("0001_x.sql", file)]).await;
         project.migrate(&["plan"]).await.expect(1).says(says);
     }
@@ -479,5 +567,36 @@ async fn what_new_code_writes_while_the_source_is_sealed_stays() {
         assert_eq!(project.database.text(query).await, gives);
         project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
         assert_eq!(project.database.text(query).await, gives);
+    }
+}
+
+/// A row that the other table does not take is found before the old table goes.
+#[tokio::test]
+async fn a_row_that_found_no_place_stops_contract() {
+    let setup = "CREATE TABLE users (id bigint PRIMARY KEY, name text, phone text); INSERT INTO users VALUES (1, 'a', 'p'), (2, 'b', 'p');
+        CREATE TABLE notes (user_id bigint PRIMARY KEY);
+        INSERT INTO notes VALUES (1), (2);";
+    for (file, breaks, mends) in [
+        (
+            "CREATE TABLE people (id bigint PRIMARY KEY, name text NOT NULL, phone text); INSERT INTO people (id, name, phone) SELECT id, name, phone FROM users; DROP TABLE users;",
+            "UPDATE users SET name = NULL WHERE id = 1",
+            "UPDATE users SET name = 'c' WHERE id = 1",
+        ),
+        (
+            "ALTER TABLE notes ADD COLUMN name varchar(3); UPDATE notes SET name = u.name FROM users AS u WHERE u.id = user_id; ALTER TABLE users DROP COLUMN name;",
+            "UPDATE users SET name = 'aaaaa' WHERE id = 1",
+            "UPDATE users SET name = 'aaa' WHERE id = 1",
+        ),
+    ] {
+        let project = Project::new(setup, &[("0001_move.sql", file)]).await;
+        project.migrate(&["expand"]).await.expect(0);
+        project.migrate(&["backfill"]).await.expect(0);
+        project.database.run(breaks).await;
+        project.register("web-1", "1").await;
+        project.migrate(&["contract"]).await.expect(1).says("id = 1");
+        project.migrate(&["backfill"]).await.expect(1).says("migrate backfill");
+        project.database.run(mends).await;
+        project.migrate(&["backfill"]).await.expect(0);
+        project.migrate(&["contract"]).await.expect(0).says("sealed");
     }
 }

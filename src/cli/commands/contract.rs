@@ -8,7 +8,7 @@ use crate::cli::{Context, Exit};
 use crate::decide::gate::Reason;
 use crate::decide::state::State;
 use crate::engine::contract::{Contracted, Request};
-use crate::engine::failure::Outcome;
+use crate::engine::failure::{Failure, Outcome};
 
 /// Said under every verdict, so that nobody takes it for more than it is.
 const UNSEEN: &str = "Reads of the old columns cannot be seen; neither can clients on standbys.";
@@ -22,11 +22,15 @@ pub(crate) async fn run(context: &Context, args: &Contract) -> Outcome<Exit> {
         overridden: args.r#override.clone().zip(args.because.clone()),
         private: false,
     };
-    let done = context.config.engine()?.contract(&request).await?;
+    let (done, failed) = context.config.engine()?.contract(&request).await?;
     let documents: Vec<_> = done.iter().map(document).collect();
     let text: String = done.iter().map(|contracted| describe(contracted, args.check)).collect();
+    let document = json!({ "migrations": documents, "note": UNSEEN });
+    if let Some(failure) = failed {
+        return Err(Failure { beside: Some((document, text)), ..failure });
+    }
     let text = if done.is_empty() { "nothing to contract".to_owned() } else { text };
-    context.output.result(json!({ "migrations": documents, "note": UNSEEN }), &text);
+    context.output.result(document, &text);
     let refused = done.iter().any(|contracted| !contracted.reasons.is_empty());
     Ok(if refused && !args.if_open { Exit::Refused } else { Exit::Done })
 }

@@ -22,6 +22,7 @@ mod verify;
 
 use crate::cli::{Command, Context, Exit};
 use crate::decide::state::State;
+use crate::engine::expand::report;
 use crate::engine::failure::Outcome;
 use crate::words::version::Version;
 
@@ -29,7 +30,7 @@ use crate::words::version::Version;
 pub(crate) async fn dispatch(context: &Context, command: &Command) -> Outcome<Exit> {
     match command {
         Command::Init => init::run(context).await,
-        Command::New(args) => new::run(context, args),
+        Command::New(args) => new::run(context, args).await,
         Command::Lint => lint::run(context).await,
         Command::Plan(args) => plan::run(context, args).await,
         Command::Expand(args) => expand::run(context, args).await,
@@ -53,11 +54,6 @@ pub(crate) async fn dispatch(context: &Context, command: &Command) -> Outcome<Ex
 
 /// The result of a phase: each migration with its new state.
 fn states(context: &Context, done: &[(Version, State)], nothing: &str) {
-    let lines: Vec<String> = done.iter().map(|(version, state)| format!("{version} is {state}")).collect();
-    let text = if lines.is_empty() { nothing.to_owned() } else { lines.join("\n") };
-    let migrations: Vec<_> = done
-        .iter()
-        .map(|(version, state)| serde_json::json!({ "version": version, "state": state }))
-        .collect();
-    context.output.result(serde_json::json!({ "migrations": migrations }), &text);
+    let (document, text) = report(done);
+    context.output.result(document, if done.is_empty() { nothing } else { &text });
 }

@@ -4,24 +4,24 @@ use std::collections::BTreeSet;
 
 use crate::decide::change::mapping::hidden_name;
 use crate::decide::change::move_limits::{
-    base_type, check_replacement, check_rest_of_file, counts_by_itself,
+    base_type, check_replacement, check_rest_of_file, check_shift, counts_by_itself,
 };
-use crate::decide::change::move_source::{no_key, unique_of};
+use crate::decide::change::move_source::{no_key, points_at, unique_of};
 use crate::decide::change::partitioned;
 use crate::decide::draft::{Crossing, Draft, Role, TableDraft, step, table_step};
-use crate::decide::plan::{self, Job, Loss, Step, TableLock, Work};
+use crate::decide::plan::{self, Job, Loss, Once, Step, TableLock, Work};
 use crate::decide::sync::{Across, Left, Shape, Typed};
 use crate::model::catalog::{Catalog, Table};
 use crate::model::problem::Problem;
 use crate::model::sql::Expression;
-use crate::words::ident::{Ident, QualifiedName};
+use crate::words::ident::{Ident, QualifiedName, literal};
 use crate::words::lock_mode::LockMode;
 
 /// What one move adds to the plan.
 pub(crate) struct Parts {
     pub(crate) expand: Vec<Step>,
     pub(crate) drop: Vec<Step>,
-    pub(crate) job: Job,
+    pub(crate) jobs: Vec<Job>,
     pub(crate) moving: Vec<(QualifiedName, Ident, Role)>,
 }
 
@@ -49,11 +49,6 @@ fn one(
     let known_target = draft.catalog.table(target).cloned().unwrap_or_else(|| Table::new(target.clone()));
     let source_goes = draft.hides_table(source);
     check_rest_of_file(draft, crossing, others, source_goes)?;
-    if source_goes {
-        for table in [source, target] {
-            partitioned::refuse(draft, &crossing.span, table, "a move out of a table that goes")?;
-        }
-    }
     if source_goes && crossing.copy.is_some() {
         check_replacement(draft, crossing, &known)?;
     }
@@ -119,11 +114,20 @@ fn one(
         makes_rows: crossing.copy.is_some(),
         source_goes,
         one_to_one: crossing.one_to_one,
+        source_is_partitioned: draft.is_partitioned(source),
+        target_is_partitioned: draft.is_partitioned(target),
         may_fail: crossing.may_raise || crossing.copy.is_some() || !known_target.triggers.is_empty(),
         may_raise: crossing.may_raise,
     };
     warn(draft, &across, &known);
-    follow_the_seal(draft, &across, &known);
+    check_shift(draft, crossing, &across)?;
+    let jobs = jobs(&across, crossing, number);
+    let fence = jobs.last().filter(|job| job.is_by_partition());
+    let parted = fence.map_or(target, |job| &job.table);
+    let name = if parted == source { &across.sealed_source } else { parted };
+    let fence =
+        fence.filter(|_| draft.is_partitioned(parted)).map(|job| partitioned::fence(draft, name, job));
+    follow_the_seal(draft, &across, &known, fence.as_deref().filter(|_| parted == source));
     let held = |column: &Typed| {
         across.key.iter().any(|(_, target)| target == &column.name)
             || across.new.iter().any(|new| new.column.name == column.name)
@@ -144,14 +148,7 @@ fn one(
         crossing.new.iter().map(|new| (target.clone(), new.column.name.clone(), Role::Computed)).collect();
     moving.extend(crossing.key.iter().flat_map(|(s, t)| [read(source, s), read(target, t)]));
     moving.extend(across.source_columns.iter().map(|(column, _)| read(source, &column.name)));
-    let job = job(&across, crossing, number);
-    let fence = partitioned::fence(draft, target, Some(&job).filter(|job| job.is_by_partition()));
-    Ok(Parts {
-        expand: expand(&across, draft.created.contains(target)),
-        drop: drop(&across, fence),
-        job,
-        moving,
-    })
+    Ok(Parts { expand: expand(draft, &across), drop: drop(&across, fence), jobs, moving })
 }
 
 fn warn(draft: &mut Draft<'_>, across: &Across, known: &Table) {
@@ -162,7 +159,19 @@ fn warn(draft: &mut Draft<'_>, across: &Across, known: &Table) {
     ));
     if !across.one_to_one {
         draft.warnings.push(format!(
-            "a new row of {target} holds its row of {source} until its transaction ends: others that add rows there wait for it"
+            "a new row of {target} holds its row of {source} until its transaction ends: others that add rows there wait for it, and \
+             two that add rows for the same two in opposite order deadlock"
+        ));
+    }
+    let target_known = draft.catalog.table(&across.target).cloned();
+    for (table, trigger) in [Some(known), target_known.as_ref()].into_iter().flatten().flat_map(|table| {
+        table.triggers.iter().filter(|trigger| trigger.before_row).map(move |trigger| (table, trigger))
+    }) {
+        draft.warnings.push(format!(
+            "trigger {} of {} comes before the sync triggers' writes: if it keeps a row that is deleted, or writes the other table, \
+             the two will not agree, or the statement fails",
+            trigger.name,
+            table.name.plain()
         ));
     }
     if across.makes_rows && !across.source_goes {
@@ -276,6 +285,20 @@ fn dropped_columns(
             return Err(Problem::new("volatile-default", dropped.span.clone(), title, "dropped here")
                 .help("drop the default in a migration before"));
         }
+        let held = |column: &Ident| {
+            crossing.new.iter().any(|new| &new.column.name == column)
+                || crossing.key.iter().any(|(_, target)| target == column)
+        };
+        if let Some(other) = down.iter().flat_map(|(_, reads)| reads).find(|column| !held(column)) {
+            let title = format!("`down` reads `{}`, which does not move", other.as_str());
+            return Err(Problem::new(
+                "down-reads",
+                dropped.span.clone(),
+                title,
+                "its changes would not reach old code",
+            )
+            .help("move it in the same statement, or compute the column from those that move"));
+        }
         dropped.kept_from_elsewhere = down.is_some();
         old.push(Left {
             column: Typed { name: dropped.column.clone(), type_sql: known.type_sql.clone() },
@@ -296,9 +319,13 @@ fn dropped_columns(
 
 /// The triggers go on with the names that the seal gives, in the transaction that gives them. Those of the user on a table that
 /// is hidden stay behind: what they do may name it.
-fn follow_the_seal(draft: &mut Draft<'_>, across: &Across, known: &Table) {
+fn follow_the_seal(draft: &mut Draft<'_>, across: &Across, known: &Table, fence: Option<&str>) {
     let (mut sealed, mut open) =
         (across.trigger_functions(Shape::Sealed), across.trigger_functions(Shape::Open));
+    if let Some(fence) = fence {
+        sealed.push(fence.to_owned());
+        open.push("SELECT".to_owned());
+    }
     if across.source_goes {
         for trigger in &known.triggers {
             let word = match trigger.enabled.as_str() {
@@ -320,7 +347,7 @@ fn follow_the_seal(draft: &mut Draft<'_>, across: &Across, known: &Table) {
 
 /// One table after the other: whoever writes both then never waits for a step that waits for them. What is written meanwhile
 /// is found by the backfill.
-fn expand(across: &Across, target_is_new: bool) -> Vec<Step> {
+fn expand(draft: &Draft<'_>, across: &Across) -> Vec<Step> {
     let (source, target) = (&across.source, &across.target);
     let mut sql = across.create_functions();
     sql.extend(across.trigger_functions(Shape::Open));
@@ -330,16 +357,32 @@ fn expand(across: &Across, target_is_new: bool) -> Vec<Step> {
     undo.extend(across.drop_functions());
     let title =
         |from: &QualifiedName, to: &QualifiedName| format!("let {} follow {}", to.plain(), from.plain());
-    let back = across.drop_triggers(source, Shape::Open);
+    let mut back = across.drop_triggers(source, Shape::Open);
+    if !points_at(draft, target, source).is_empty() {
+        // Without the triggers a row could no longer change a key that the other table has.
+        back.insert(0, drop_keys(target, source));
+    }
     // Functions are bound to the source.
     let bound = TableLock { table: source.clone(), mode: LockMode::RowExclusive };
-    let mut first = if target_is_new {
+    let mut first = if draft.created.contains(target) {
         step(title(target, source), sql, undo, Vec::new())
     } else {
         table_step(target, title(target, source), sql, undo)
     };
     first.locks.push(bound);
     vec![first, table_step(source, title(source, target), across.create_triggers(source), back)]
+}
+
+/// Drops the foreign keys of one table that point at another, whatever they are called.
+fn drop_keys(of: &QualifiedName, parent: &QualifiedName) -> String {
+    format!(
+        "DO $pontoon$\nDECLARE\n  key record;\nBEGIN\n  FOR key IN SELECT conname FROM pg_constraint\n    \
+         WHERE contype = 'f' AND conrelid = {}::regclass AND confrelid = {}::regclass AND conparentid = 0\n  LOOP\n    \
+         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', {}::regclass, key.conname);\n  END LOOP;\nEND\n$pontoon$",
+        literal(&of.to_string()),
+        literal(&parent.to_string()),
+        literal(&of.to_string())
+    )
 }
 
 fn drop(across: &Across, fence: Option<String>) -> Vec<Step> {
@@ -357,13 +400,16 @@ fn drop(across: &Across, fence: Option<String>) -> Vec<Step> {
     ]
 }
 
-fn job(across: &Across, crossing: &Crossing, number: usize) -> Job {
-    let kind = if crossing.copy.is_some() { "d" } else { "m" };
-    Job {
-        id: format!("{kind}{}_a{number}:{}", across.version, across.target.plain()),
-        table: across.target.clone(),
+/// One job; where the rows of a partitioned table make those of another, one that copies what is there, and one that looks at
+/// each partition, those that come later too.
+fn jobs(across: &Across, crossing: &Crossing, number: usize) -> Vec<Job> {
+    let id =
+        |kind: &str, table: &QualifiedName| format!("{kind}{}_a{number}:{}", across.version, table.plain());
+    let job = |id: String, table: &QualifiedName, copy: Option<Once>| Job {
+        id,
+        table: table.clone(),
         work: Work::Across(Box::new(plan::Across {
-            copy: crossing.copy.clone(),
+            copy,
             rows_of: across.rows_of(Shape::Open).clone(),
             rows_of_sealed: across.rows_of(Shape::Sealed).clone(),
             lock: across.lock(),
@@ -372,5 +418,12 @@ fn job(across: &Across, crossing: &Crossing, number: usize) -> Job {
             wrong_sealed: across.disagrees(Shape::Sealed),
             skip: across.version.clone(),
         })),
+    };
+    let (source, target) = (&across.source, &across.target);
+    let Some(copy) = &crossing.copy else { return vec![job(id("m", target), target, None)] };
+    let mut jobs = vec![job(id("d", target), target, Some(copy.clone()))];
+    if across.source_is_partitioned {
+        jobs.push(job(id("m", source), source, None));
     }
+    jobs
 }

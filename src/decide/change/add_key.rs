@@ -38,7 +38,11 @@ pub(crate) fn plan(
         KeyIndex::New { included, nulls_not_distinct } => (included, *nulls_not_distinct),
         KeyIndex::Existing(index) => return attach(draft, span, table, constraint, word, index, timing),
     };
-    let all_new = constraint.columns.iter().all(|column| draft.added(table, column).is_some());
+    // What fills a column, old code writes: through the sync triggers.
+    let all_new = constraint.columns.iter().all(|column| {
+        draft.added(table, column).is_some_and(|added| !added.is_filled())
+            && !draft.is_filled_below(table, column)
+    });
     phase(draft, span, table, &constraint.columns)?;
     let phase = if all_new && !primary { Phase::Backfill } else { Phase::Contract };
     let label = if primary { "pkey" } else { "key" };

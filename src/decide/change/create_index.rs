@@ -1,6 +1,6 @@
 //! Shape: CREATE [UNIQUE] INDEX.
 //! Phases: expand; on a column that the file fills, backfill, after the data; unique on columns that old code
-//! writes, contract, because it rejects their writes from the moment it is ready.
+//! writes, itself or through the sync triggers, contract, because it rejects their writes from the moment it is ready.
 //! Locks: SHARE UPDATE EXCLUSIVE: always built CONCURRENTLY, whatever was written.
 //! Undo: DROP INDEX CONCURRENTLY.
 //! Limits: an index on a column that the same file renames goes into a migration of its own.
@@ -56,7 +56,11 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, index: &CreateI
         .key
         .iter()
         .all(|key| key.as_ref().is_some_and(|column| draft.added(&table, column).is_some()));
-    let (phase, becomes) = if index.unique && !all_new && !is_view {
+    // What fills a column, old code writes: through the sync triggers.
+    let by_old_code = !all_new
+        || filled > 0
+        || index.tail.columns.iter().any(|column| draft.is_filled_below(&table, column));
+    let (phase, becomes) = if index.unique && by_old_code && !is_view {
         (Phase::Contract, "contract: a unique index would reject what old code may still write")
     } else if filled > 0 {
         (Phase::Backfill, "backfill: built concurrently, after the data")

@@ -13,9 +13,9 @@ use std::ops::Range;
 use crate::decide::change::{create_table, split_table, supported};
 use crate::decide::draft::{Draft, Phase, step};
 use crate::decide::plan::{Job, Once, TableLock, Work};
-use crate::model::catalog::{Column, Dependant, Table};
+use crate::model::catalog::{Column, Constraint, Table};
 use crate::model::problem::Problem;
-use crate::model::sql::{DataChange, Name, Statement, StatementKind, Verb};
+use crate::model::sql::{DataChange, Statement, StatementKind, Verb};
 use crate::words::ident::{Ident, QualifiedName};
 use crate::words::lock_mode::LockMode;
 
@@ -50,14 +50,18 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
             &format!("the aggregate `{aggregate}` in a data job"),
         ));
     }
-    // Batches see what the ones before them did; one statement would see everything as it was.
-    let again = statement.objects.iter().filter(|name| name.name == target.name).count() > 1;
-    let is_view = |dependant: &Dependant| {
-        let named = |name: &Name| dependant.what.ends_with(&format!(".{}", name.name));
-        dependant.what.starts_with("view ") && statement.objects.iter().any(named)
-    };
-    let by_view = draft.catalog.table(&target).is_some_and(|known| known.dependants.iter().any(is_view));
-    if again || by_view {
+    let volatile = change.decides.iter().find(|name| draft.catalog.volatile_functions.contains(*name));
+    if let Some(volatile) = volatile {
+        let title = format!("`{volatile}` decides on the rows, and may say something else each time");
+        return Err(Problem::new(
+            "volatile",
+            span.clone(),
+            title,
+            "a batch asks once more than one statement would",
+        )
+        .help("to run it as written, in one transaction, put `-- migrate: phase expand` on the line above"));
+    }
+    if reads_itself(draft, statement, change, &target) {
         let title = format!("this changes `{}` and reads other rows of it", target.plain());
         return Err(Problem::new(
             "reads-itself",
@@ -90,6 +94,54 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
     let id = format!("d{}_{number}:{}", draft.file.version.number(), target.plain());
     draft.data_jobs.push(Job { id, table: target, work });
     Ok(())
+}
+
+/// Whether a statement reads rows that it changes, directly, through a view, in a partition, or where a foreign key takes the
+/// change along. Batches see what the ones before them did; one statement would see everything as it was.
+fn reads_itself(
+    draft: &Draft<'_>,
+    statement: &Statement,
+    change: &DataChange,
+    target: &QualifiedName,
+) -> bool {
+    let path = &draft.settings.search_path;
+    let named: Vec<QualifiedName> =
+        statement.objects.iter().filter_map(|name| draft.catalog.resolve(name, path)).collect();
+    let again = named.iter().filter(|name| *name == target).count() > 1;
+    let Some(known) = draft.catalog.table(target) else { return again };
+    let partition = |name: &&QualifiedName| {
+        let leaves = known.partitions.iter().flat_map(|partitions| &partitions.leaves);
+        leaves.into_iter().any(|leaf| &leaf.name == *name)
+    };
+    let reads =
+        named.iter().any(|name| known.read_by.contains(name)) || named.iter().any(|name| partition(&name));
+    let event = match change.verb {
+        Verb::Delete => " ON DELETE ",
+        Verb::Update => " ON UPDATE ",
+        Verb::Insert => return again || reads,
+    };
+    // Tables that follow the change.
+    let mut follow = vec![target.clone()];
+    let mut at = 0;
+    while let Some(parent) = follow.get(at).cloned() {
+        let moves = |key: &Constraint| {
+            change.verb == Verb::Delete
+                || &parent != target
+                || key.parent_columns.iter().any(|column| is_set(statement, column))
+        };
+        let points = |table: &&Table| {
+            table.constraints.iter().any(|key| {
+                key.parent.as_ref() == Some(&parent) && key.definition.contains(event) && moves(key)
+            })
+        };
+        for child in draft.catalog.tables.iter().filter(points) {
+            if !follow.contains(&child.name) {
+                follow.push(child.name.clone());
+            }
+        }
+        at += 1;
+    }
+    again || reads || named.iter().any(|name| name != target && follow.contains(name))
 }
 
 /// Refuses what only holds again when all rows are done, and is checked at the end of each batch.

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::decide::change::move_source::{check_key_type, from_source, is_unique, no_key, tells_apart};
+use crate::decide::change::move_source::{check_key_pair, from_source, is_unique, no_key, tells_apart};
 use crate::decide::change::supported;
 use crate::decide::draft::{Crossing, Draft, Phase, Touch};
 use crate::decide::sync::Moved;
@@ -132,6 +132,9 @@ fn parts_of_where<'a>(
                 _ => None,
             });
         match pair {
+            Some(pair) if key.iter().any(|(source, target)| source == &pair.0 || target == &pair.1) => {
+                return Err(Problem::unsupported(whole.span.clone(), "a second condition on the same key"));
+            }
             Some(pair) => key.push(pair),
             None if whole.uses().all(|used| side(draft, names, used) == Some(Side::Source)) => {
                 conditions.push(whole);
@@ -180,8 +183,7 @@ fn check_key(
     let known = draft.catalog.table(names.target);
     let constrained = known.is_some_and(|known| tells_apart(known, &in_target));
     for (source, target) in key {
-        check_key_type(draft, span, names.source, source)?;
-        check_key_type(draft, span, names.target, target)?;
+        check_key_pair(draft, span, (names.source, source), (names.target, target), false)?;
     }
     let searched = known.is_some_and(|known| {
         known

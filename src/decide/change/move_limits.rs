@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use crate::decide::change::move_source::{constraints_of_created, points_at};
 use crate::decide::draft::{Crossing, Draft};
+use crate::decide::sync::Across;
 use crate::model::catalog::Table;
 use crate::model::problem::Problem;
-use crate::model::sql::StatementKind;
+use crate::model::sql::{NewConstraint, StatementKind};
 use crate::words::ident::{Ident, QualifiedName};
 
 /// Refuses what else the file does to the columns that a move needs, and two moves out of a table that goes.
@@ -48,6 +50,37 @@ pub(super) fn check_rest_of_file(
         column.as_str()
     );
     Err(Problem::new("order", span.clone(), title, "used here").help("split the file"))
+}
+
+/// A row of a partitioned source that goes to another partition takes its row of the target along, before it has the new key
+/// itself: a foreign key that is checked at once would stop that.
+pub(super) fn check_shift(draft: &Draft<'_>, crossing: &Crossing, across: &Across) -> Result<(), Problem> {
+    let deferred = |key: &&NewConstraint| key.text.to_ascii_uppercase().contains("INITIALLY DEFERRED");
+    let home = points_at(draft, &crossing.target, &crossing.source);
+    let late = constraints_of_created(draft, &crossing.target)
+        .into_iter()
+        .find(|key| deferred(key) && !home.iter().any(|home| std::ptr::eq(*home, *key)));
+    if late.filter(|_| across.makes_rows).is_some() {
+        let title = format!(
+            "a rule of `{}` that is checked when a transaction ends would fail old code's",
+            crossing.target.plain()
+        );
+        return Err(Problem::new("deferred", crossing.span.clone(), title, "old code's rows go there")
+            .help("leave INITIALLY DEFERRED out, or add the constraint in the migration after this one"));
+    }
+    if !across.source_is_partitioned || !across.makes_rows {
+        return Ok(());
+    }
+    if points_at(draft, &crossing.target, &crossing.source).iter().all(deferred) {
+        return Ok(());
+    }
+    let title = format!(
+        "a row of `{}` that goes to another partition could not take its row of `{}` along",
+        crossing.source.plain(),
+        crossing.target.plain()
+    );
+    Err(Problem::new("partitioned", crossing.span.clone(), title, "its foreign key is checked at once")
+        .help("declare the key DEFERRABLE INITIALLY DEFERRED, or add it in the migration after this one"))
 }
 
 /// A table that takes the place of another must take whatever that takes, and count its keys with it.

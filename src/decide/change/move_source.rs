@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::decide::change::fill_column::session_dependent;
+use crate::decide::change::move_limits::base_type;
 use crate::decide::draft::{Draft, Phase, Touch};
 use crate::model::catalog::{Index, Table};
 use crate::model::problem::Problem;
@@ -102,6 +103,7 @@ const KEY_TYPES: &[&str] = &[
     "bytea",
     "character",
     "date",
+    "decimal",
     "inet",
     "int",
     "int2",
@@ -120,7 +122,7 @@ const KEY_TYPES: &[&str] = &[
 ];
 
 /// Refuses a key of a type that brings an equality of its own.
-pub(super) fn check_key_type(
+fn check_key_type(
     draft: &Draft<'_>,
     span: &Range<usize>,
     table: &QualifiedName,
@@ -138,6 +140,57 @@ pub(super) fn check_key_type(
         column.as_str()
     );
     Err(no_key(span, table, &title))
+}
+
+/// Refuses a pair of key columns of which one could hold a value that the other takes for another one, or not at all.
+pub(super) fn check_key_pair(
+    draft: &Draft<'_>,
+    span: &Range<usize>,
+    (source, from): (&QualifiedName, &Ident),
+    (target, to): (&QualifiedName, &Ident),
+    makes_rows: bool,
+) -> Result<(), Problem> {
+    check_key_type(draft, span, source, from)?;
+    check_key_type(draft, span, target, to)?;
+    let type_of = |table, column| {
+        let known = draft.catalog.table(table).and_then(|known| known.column(column));
+        base_type(known.map_or("", |known| known.type_sql.as_str())).to_ascii_lowercase()
+    };
+    let (one, other) = (type_of(source, from), type_of(target, to));
+    let size = |type_sql: &str| match type_sql {
+        "smallint" | "int2" => Some(2),
+        "integer" | "int" | "int4" => Some(4),
+        "bigint" | "int8" => Some(8),
+        _ => None,
+    };
+    let is_text = |type_sql: &str| {
+        ["text", "varchar", "character varying"].iter().any(|text| type_sql.starts_with(text))
+    };
+    let fits = match (size(&one), size(&other)) {
+        (Some(one), Some(other)) => !makes_rows || one <= other,
+        _ => is_text(&one) && is_text(&other) || same_type(&one, &other),
+    };
+    if fits {
+        return Ok(());
+    }
+    let title = format!(
+        "`{}` is of type {one}, and `{}` of type {other}: two keys could become one, or none",
+        from.as_str(),
+        to.as_str()
+    );
+    Err(no_key(span, source, &title))
+}
+
+/// Whether two names mean one type, as somebody may write it and as the server does.
+fn same_type(one: &str, other: &str) -> bool {
+    let full = |type_sql: &str| match type_sql {
+        "timestamptz" => "timestamp with time zone".to_owned(),
+        "timestamp" => "timestamp without time zone".to_owned(),
+        "bool" => "boolean".to_owned(),
+        "decimal" => "numeric".to_owned(),
+        _ => type_sql.replace("char(", "character(").replace("varcharacter(", "character varying("),
+    };
+    full(one) == full(other)
 }
 
 /// A source whose rows the key does not tell apart.
@@ -194,4 +247,21 @@ pub(super) fn constraints_of_created<'a>(
         }
     }
     found
+}
+
+/// The foreign keys of a table that the file creates that point at another one.
+pub(super) fn points_at<'a>(
+    draft: &'a Draft<'_>,
+    table: &QualifiedName,
+    parent: &QualifiedName,
+) -> Vec<&'a NewConstraint> {
+    let path = &draft.settings.search_path;
+    let mut keys = constraints_of_created(draft, table);
+    keys.retain(|constraint| match &constraint.kind {
+        ConstraintKind::ForeignKey { parent: named, .. } => {
+            draft.catalog.resolve(named, path).as_ref() == Some(parent)
+        }
+        _ => false,
+    });
+    keys
 }

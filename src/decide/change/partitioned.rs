@@ -130,21 +130,6 @@ pub(super) fn check_swap(
     Err(refused(span, title, "drop it in a migration before, and make it again in one behind"))
 }
 
-/// Refuses a partitioned table for something that is done to ordinary ones only.
-pub(super) fn refuse(
-    draft: &Draft<'_>,
-    span: &Range<usize>,
-    table: &QualifiedName,
-    what: &str,
-) -> Result<(), Problem> {
-    let partitioned = draft.catalog.table(table).is_some_and(|known| known.partitions.is_some());
-    if !partitioned {
-        return Ok(());
-    }
-    let title = format!("{what} is not done yet for `{}`, which is partitioned", table.plain());
-    Err(refused(span, title, "do it by hand in the steps of the classic recipe, each a migration"))
-}
-
 pub(super) fn refused(span: &Range<usize>, title: impl Into<String>, help: &str) -> Problem {
     Problem::new("partitioned", span.clone(), title.into(), "asked here").help(help.to_owned())
 }
@@ -179,12 +164,10 @@ pub(super) fn is_part(whole: &QualifiedName, part: &QualifiedName) -> String {
 }
 
 /// A statement that stops a step where a partition came in the last moment: nobody has looked at its rows.
-pub(super) fn fence(draft: &Draft<'_>, table: &QualifiedName, job: Option<&Job>) -> Option<String> {
-    let partitioned = draft.catalog.table(table).is_some_and(|known| known.partitions.is_some());
-    let job = job.filter(|_| partitioned)?;
+pub(super) fn fence(draft: &Draft<'_>, table: &QualifiedName, job: &Job) -> String {
     let ledger = &draft.settings.ledger;
     let version = draft.file.version.number();
-    Some(format!(
+    format!(
         "DO $pontoon$\nDECLARE\n  late regclass;\nBEGIN\n  SELECT p.relid INTO late FROM pg_partition_tree({table}::regclass) AS p\n  \
          WHERE p.isleaf\n    AND NOT EXISTS (SELECT FROM {ledger}.job AS j WHERE j.version = {version} AND j.relid = p.relid AND starts_with(j.id, {id}))\n    \
          AND EXISTS (SELECT FROM {ledger}.migration AS m WHERE m.version = {version} AND m.state IN ('closing', 'sealed', 'dropping')) LIMIT 1;\n  \
@@ -192,5 +175,5 @@ pub(super) fn fence(draft: &Draft<'_>, table: &QualifiedName, job: Option<&Job>)
          END IF;\nEND\n$pontoon$",
         table = literal(&table.to_string()),
         id = literal(&job.id),
-    ))
+    )
 }

@@ -12,15 +12,15 @@ use std::ops::Range;
 
 use crate::decide::change::move_columns::condition;
 use crate::decide::change::move_source::{
-    check_key_type, constraints_of_created, from_source, is_unique, keys_of_created, no_key,
+    check_key_pair, from_source, is_unique, keys_of_created, no_key, points_at,
 };
-use crate::decide::change::{data_job, partitioned, supported};
+use crate::decide::change::{data_job, supported};
 use crate::decide::draft::{Crossing, Draft, Phase, Touch};
 use crate::decide::plan::{Once, Ranged};
 use crate::decide::sync::{Moved, Typed};
 use crate::model::catalog::Table;
 use crate::model::problem::Problem;
-use crate::model::sql::{ConstraintKind, DataChange, Expression, Statement};
+use crate::model::sql::{DataChange, Expression, Statement};
 use crate::words::ident::{Ident, QualifiedName};
 
 pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataChange) -> Result<(), Problem> {
@@ -39,12 +39,10 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
     }
     let (target, source) = (draft.existing(&change.table)?, draft.existing(&change.driving)?);
     supported(draft, &change.driving, &source)?;
-    partitioned::refuse(draft, span, &source, "a move between tables")?;
     let alias = apart.source_alias.clone().unwrap_or_else(|| source.name.clone());
     let key = choose_key(draft, statement, &target, &source, &alias, &apart.values)?;
     for (from, to) in &key {
-        check_key_type(draft, span, &source, from)?;
-        check_key_type(draft, span, &target, to)?;
+        check_key_pair(draft, span, (&source, from), (&target, to), true)?;
     }
     refuse_self_reference(draft, span, &target)?;
     draft.plan_data_order(statement, &target)?;
@@ -125,15 +123,7 @@ fn refuse_self_reference(
     span: &Range<usize>,
     target: &QualifiedName,
 ) -> Result<(), Problem> {
-    let path = &draft.settings.search_path;
-    let points_home =
-        constraints_of_created(draft, target).into_iter().any(|constraint| match &constraint.kind {
-            ConstraintKind::ForeignKey { parent, .. } => {
-                draft.catalog.resolve(parent, path).as_ref() == Some(target)
-            }
-            _ => false,
-        });
-    if !points_home {
+    if points_at(draft, target, target).is_empty() {
         return Ok(());
     }
     Err(Problem::unsupported(span.clone(), "a move into a table whose rows point at each other")

@@ -92,7 +92,8 @@ pub(crate) fn assemble(
     let mut seal = seal(draft, work, &mappings, swap);
     draft.losses.extend(losses(work, &mappings));
     let job = job(draft, table, &mappings, &work.repairs);
-    let fence = partitioned::fence(draft, table, job.as_ref());
+    let fence = job.as_ref().filter(|_| draft.is_partitioned(table));
+    let fence = fence.map(|job| partitioned::fence(draft, table, job));
     if !seal.hidden.is_empty() {
         seal.sql.splice(0..0, fence.clone());
     }

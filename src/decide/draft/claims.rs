@@ -32,6 +32,7 @@ impl Draft<'_> {
         column: &Ident,
     ) -> Result<(), Problem> {
         let in_the_way = |role: Role| match (touch, role) {
+            (_, Role::Rows) => false,
             (Touch::Index, Role::Leaves | Role::Shadow)
             | (Touch::Read, Role::Leaves | Role::Shadow | Role::Computed)
             | (Touch::Change, _) => true,
@@ -173,7 +174,9 @@ impl Draft<'_> {
         span: &Range<usize>,
         table: &QualifiedName,
     ) -> Result<(), Problem> {
-        let leaves = |moving: &&Moving| &moving.table == table && moving.column.as_str().is_empty();
+        let leaves = |moving: &&Moving| {
+            &moving.table == table && moving.column.as_str().is_empty() && moving.role != Role::Rows
+        };
         let Some(other) = self.moving.iter().find(leaves) else { return Ok(()) };
         let title = format!("migration {} is to detach a partition of `{}`", other.version, table.plain());
         Err(Problem::new(

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use crate::decide::draft::Draft;
 use crate::decide::plan::Once;
 use crate::decide::sync::Moved;
+use crate::model::sql::StatementKind;
 use crate::words::ident::{Ident, QualifiedName};
 
 /// One `UPDATE … FROM`, or one `INSERT … SELECT` into a table of the file.
@@ -29,4 +31,18 @@ pub(crate) struct Crossing {
     pub(crate) may_raise: bool,
     /// The copy of the rows that are there, where rows of the source make those of the target.
     pub(crate) copy: Option<Once>,
+}
+
+impl Draft<'_> {
+    /// Whether a table of the database, or one that the file creates, is partitioned.
+    pub(crate) fn is_partitioned(&self, table: &QualifiedName) -> bool {
+        let known = self.catalog.table(table).is_some_and(|known| known.partitions.is_some());
+        known
+            || self.file.statements.iter().any(|statement| match &statement.kind {
+                StatementKind::CreateTable { name, is_partitioned, .. } => {
+                    *is_partitioned && &self.new_name(name) == table
+                }
+                _ => false,
+            })
+    }
 }

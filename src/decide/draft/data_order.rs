@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use super::Draft;
+use super::{Draft, Moving, Role};
+use crate::decide::plan::Plan;
 use crate::model::problem::Problem;
 use crate::model::sql::{Action, ObjectKind, Statement, StatementKind};
 use crate::words::ident::{Ident, QualifiedName};
@@ -13,6 +14,14 @@ pub(super) struct Planned {
     span: Range<usize>,
     target: Ident,
     names: Vec<Ident>,
+}
+
+impl Moving {
+    /// What later migrations must know of the data jobs of a plan that are not done.
+    pub(crate) fn rows(plan: &Plan) -> Vec<Self> {
+        let rows = |table| Self { version: plan.version, table, column: Ident::new(""), role: Role::Rows };
+        plan.tables_of_jobs().into_iter().map(rows).collect()
+    }
 }
 
 impl Draft<'_> {
@@ -70,5 +79,33 @@ impl Draft<'_> {
         }
         self.planned_jobs.push(Planned { span: statement.span.clone(), target: target.name.clone(), names });
         Ok(())
+    }
+
+    /// Refuses a statement of expand that reads or writes rows which the data job of an earlier migration has yet to come to.
+    pub(crate) fn refuse_before_jobs(&self, statement: &Statement) -> Result<(), Problem> {
+        let about_rows = match &statement.kind {
+            StatementKind::CreateObject(object) => object.kind == ObjectKind::MaterializedView,
+            StatementKind::InsertValues { .. }
+            | StatementKind::Update { .. }
+            | StatementKind::Data(_)
+            | StatementKind::Other(_) => true,
+            _ => false,
+        };
+        let named = |moving: &&Moving| {
+            let path = &self.settings.search_path;
+            moving.role == Role::Rows
+                && statement
+                    .objects
+                    .iter()
+                    .any(|name| self.catalog.resolve(name, path).as_ref() == Some(&moving.table))
+        };
+        let Some(other) = self.moving.iter().find(named).filter(|_| about_rows) else { return Ok(()) };
+        let title = format!(
+            "migration {} is to change or read the rows of `{}` first",
+            other.version,
+            other.table.plain()
+        );
+        Err(Problem::new("in-flight", statement.span.clone(), title, "this would run before it")
+            .help(format!("let it finish first: `migrate backfill {}`", other.version)))
     }
 }

@@ -79,7 +79,7 @@ impl Draft<'_> {
             self.expand.extend(placed);
             // Before what goes: the triggers name it.
             drop.extend(parts.drop.into_iter().map(|step| (0, step)));
-            jobs.push(parts.job);
+            jobs.extend(parts.jobs);
             moving.extend(parts.moving.into_iter().map(|(table, column, role)| Moving {
                 version,
                 table,
@@ -200,6 +200,7 @@ impl Draft<'_> {
             objects: self.touched,
             losses: self.losses,
         };
+        moving.extend(Moving::rows(&plan));
         Ok((plan, after, moving))
     }
 

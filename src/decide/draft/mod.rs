@@ -57,6 +57,8 @@ pub(crate) enum Role {
     Computed,
     /// It is only read.
     Read,
+    /// No column, but all rows of the table: a data job has yet to read or change them.
+    Rows,
 }
 
 /// What a change does with a column.
@@ -237,6 +239,7 @@ impl Draft<'_> {
         mut locks: Vec<TableLock>,
     ) -> Result<(), Problem> {
         self.claim_words(statement)?;
+        self.refuse_before_jobs(statement)?;
         // The triggers of a foreign key are made on both tables.
         for name in &statement.references {
             let Some(table) = self.catalog.resolve(name, &self.settings.search_path) else { continue };

@@ -55,6 +55,16 @@ pub(crate) struct Typed {
     pub(crate) type_sql: String,
 }
 
+impl Typed {
+    /// How many characters a value of a type of characters may have, where that is limited.
+    pub(crate) fn length(&self) -> Option<u32> {
+        let type_sql = self.type_sql.to_ascii_lowercase();
+        let (name, rest) = type_sql.split_once('(')?;
+        let of_characters = ["varchar", "character varying", "char", "character", "bpchar"];
+        of_characters.contains(&name.trim()).then(|| rest.strip_suffix(')')?.trim().parse().ok())?
+    }
+}
+
 /// A new column.
 #[derive(Debug, Clone)]
 pub(crate) struct NewSide {
@@ -121,13 +131,31 @@ pub(crate) enum Shape {
 
 /// An expression as a function's result. A bare literal has no type of its own and would be a text.
 fn typed_result(expression: &str, type_sql: &str) -> String {
-    let inner = expression.trim().strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
-    match inner {
-        Some(inner) if !inner.replace("''", "").contains('\'') => {
-            format!("{}::{type_sql}", expression.trim())
-        }
-        _ => expression.to_owned(),
+    let cut_off = Typed { name: Ident::new(""), type_sql: type_sql.to_owned() }.length().is_some();
+    if is_bare(expression.trim()) && !cut_off {
+        return format!("({})::{type_sql}", expression.trim());
     }
+    expression.to_owned()
+}
+
+/// Whether an expression is nothing but NULL or one string, in whatever quotes and parentheses.
+fn is_bare(text: &str) -> bool {
+    if let Some(inner) = text.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) {
+        return is_bare(inner.trim());
+    }
+    if let Some(rest) = text.strip_prefix('$') {
+        let Some((tag, rest)) = rest.split_once('$') else { return false };
+        let end = format!("${tag}$");
+        return rest.find(&end).is_some_and(|at| at + end.len() == rest.len());
+    }
+    let plain = text.strip_prefix(['e', 'E']).unwrap_or(text);
+    let escaped = if plain.len() < text.len() {
+        plain.replace("\\\\", "").replace("\\'", "")
+    } else {
+        plain.to_owned()
+    };
+    let inner = escaped.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+    text.eq_ignore_ascii_case("null") || inner.is_some_and(|inner| !inner.replace("''", "").contains('\''))
 }
 
 impl Mapping {

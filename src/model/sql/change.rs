@@ -34,6 +34,8 @@ pub(crate) struct DataChange {
     pub(crate) tail: String,
     /// The functions that an INSERT's list calls for each row.
     pub(crate) calls: BTreeSet<String>,
+    /// The functions that its WHERE and its other tables call, which decide on the rows.
+    pub(crate) decides: BTreeSet<String>,
     /// The same taken apart, where its rows come from one other table.
     pub(crate) apart: Option<Apart>,
     /// What is not known of it, by name.

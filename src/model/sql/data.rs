@@ -91,6 +91,7 @@ fn update(node: &SyntaxNode) -> Option<StatementKind> {
         alias: alias(node, SyntaxKind::OPTIONAL_AS_ALIAS),
         condition: condition(node),
         calls: BTreeSet::new(),
+        decides: decides(node, SyntaxKind::FROM_CLAUSE),
         table,
     };
     Some(StatementKind::Update { sets, change: Box::new(change) })
@@ -116,6 +117,7 @@ fn delete(node: &SyntaxNode) -> Option<DataChange> {
         condition: condition(node),
         tail: String::new(),
         calls: BTreeSet::new(),
+        decides: decides(node, SyntaxKind::USING_CLAUSE),
         apart: None,
         unusual: unusual(node),
     })
@@ -140,15 +142,20 @@ fn insert(node: &SyntaxNode) -> Option<DataChange> {
         (SyntaxKind::LIMIT_CLAUSE, "INSERT … SELECT … LIMIT"),
         (SyntaxKind::OFFSET_CLAUSE, "INSERT … SELECT … OFFSET"),
         (SyntaxKind::WINDOW_CLAUSE, "INSERT … SELECT … WINDOW"),
+        (SyntaxKind::FETCH_CLAUSE, "INSERT … SELECT … FETCH FIRST"),
         (SyntaxKind::LOCKING_CLAUSE, "INSERT … SELECT … FOR UPDATE"),
     ];
+    let known = [SyntaxKind::SELECT_CLAUSE, SyntaxKind::FROM_CLAUSE, SyntaxKind::WHERE_CLAUSE];
+    let other = select.children().any(|part| !known.contains(&part.kind()));
     let star = clause
         .descendants()
         .any(|part| part.kind() == SyntaxKind::TARGET && has_token(&part, SyntaxKind::STAR));
     let unusual = unusual(node)
+        .or_else(|| unusual(&select))
         .or_else(|| whole.iter().find(|(kind, _)| has(&select, *kind)).map(|(_, what)| *what))
         .or_else(|| has(&clause, SyntaxKind::DISTINCT_CLAUSE).then_some("INSERT … SELECT DISTINCT"))
         .or_else(|| outer.then_some("INSERT … SELECT with a RIGHT or FULL JOIN"))
+        .or_else(|| other.then_some("this form of INSERT … SELECT"))
         .or_else(|| star.then_some("INSERT … SELECT *, without the names of columns"));
     let nested = |call: &SyntaxNode| {
         call.ancestors().take_while(|part| part != &clause).any(|part| part.kind() == SyntaxKind::SELECT)
@@ -174,6 +181,7 @@ fn insert(node: &SyntaxNode) -> Option<DataChange> {
         condition: condition(&select),
         tail: child(node, SyntaxKind::ON_CONFLICT_CLAUSE).map_or_else(String::new, |part| text(&part)),
         calls,
+        decides: decides(&select, SyntaxKind::FROM_CLAUSE),
         apart: inserted(node, &clause).and_then(|values| apart(&from, &select, values)),
         unusual,
     })
@@ -244,9 +252,25 @@ fn sources(node: &SyntaxNode, kind: SyntaxKind) -> String {
     clause.children_with_tokens().skip(1).map(|part| part.to_string()).collect::<String>().trim().to_owned()
 }
 
+/// The functions that decide which rows a change is about.
+fn decides(node: &SyntaxNode, tables: SyntaxKind) -> BTreeSet<String> {
+    let clauses = [child(node, tables), child(node, SyntaxKind::WHERE_CLAUSE)];
+    let calls = clauses.iter().flatten().flat_map(|clause| clause.descendants());
+    calls
+        .filter(|part| part.kind() == SyntaxKind::CALL_EXPR)
+        .flat_map(|call| Expression::from_node(&call).functions().clone())
+        .collect()
+}
+
 fn unusual(node: &SyntaxNode) -> Option<&'static str> {
+    let only = |relation: SyntaxNode| has_token(&relation, SyntaxKind::ONLY_KW);
+    let sample = |part: SyntaxNode| part.kind() == SyntaxKind::TABLESAMPLE_CLAUSE;
     if has(node, SyntaxKind::WITH_CLAUSE) {
         Some("a data change with a WITH clause")
+    } else if child(node, SyntaxKind::RELATION_NAME).is_some_and(only) {
+        Some("a data change of ONLY a table")
+    } else if node.descendants().any(sample) {
+        Some("TABLESAMPLE in a data change")
     } else if has(node, SyntaxKind::RETURNING_CLAUSE) {
         Some("a data change with RETURNING")
     } else if has(node, SyntaxKind::WHERE_CURRENT_OF) || has(node, SyntaxKind::FOR_PORTION_OF) {

@@ -212,6 +212,7 @@ fn create_table(node: &SyntaxNode) -> Option<StatementKind> {
         columns,
         constraints,
         partition_of,
+        is_partitioned: child(node, SyntaxKind::PARTITION_BY).is_some(),
         special,
     })
 }

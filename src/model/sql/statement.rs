@@ -44,6 +44,9 @@ impl Statement {
 
     /// The tables of which the planner must know how indexes and constraints are defined.
     pub(crate) fn needs_definitions_of(&self) -> Vec<&Ident> {
+        if matches!(&self.kind, StatementKind::Data(_) | StatementKind::Update { .. }) {
+            return self.objects.iter().map(|object| &object.name).collect();
+        }
         let StatementKind::AlterTable { table, actions, .. } = &self.kind else { return Vec::new() };
         let named = actions.iter().flat_map(|(_, action)| match action {
             Action::RenameColumn { .. } | Action::AlterType { .. } | Action::DropConstraint { .. } => {
@@ -93,6 +96,7 @@ pub(crate) enum StatementKind {
         constraints: Vec<NewConstraint>,
         /// The table that it is a partition of.
         partition_of: Option<Name>,
+        is_partitioned: bool,
         special: Option<&'static str>,
     },
     CreateIndex(CreateIndex),

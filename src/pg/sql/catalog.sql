@@ -148,6 +148,17 @@ SELECT
             'kind', c.relkind,
             'persistence', c.relpersistence,
             'inherits', EXISTS (SELECT FROM pg_inherits AS i WHERE c.oid = i.inhrelid OR (c.oid = i.inhparent AND c.relkind <> 'p')),
+            'read_by', coalesce((
+                WITH RECURSIVE reader(oid) AS (
+                    SELECT r.ev_class FROM pg_depend AS d JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+                    WHERE d.refclassid = 'pg_class'::regclass AND r.rulename = '_RETURN'
+                      AND (d.refobjid = c.oid OR d.refobjid IN (SELECT p.relid FROM pg_partition_tree(c.oid) AS p))
+                    UNION
+                    SELECT r.ev_class FROM reader JOIN pg_class AS v ON v.oid = reader.oid AND v.relkind = 'v'
+                    JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = v.oid
+                    JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid AND r.rulename = '_RETURN' AND r.ev_class <> v.oid)
+                SELECT jsonb_agg(jsonb_build_object('schema', vn.nspname, 'name', v.relname))
+                FROM reader JOIN pg_class AS v ON v.oid = reader.oid AND v.relkind = 'v' JOIN pg_namespace AS vn ON vn.oid = v.relnamespace), '[]'),
             'partitions', CASE WHEN c.relkind = 'p' THEN (
                 SELECT jsonb_build_object(
                     'key', coalesce((

@@ -29,6 +29,10 @@ WHERE l.only_row IN (
     FOR UPDATE NOWAIT)
 RETURNING l.epoch AS value
 
+-- name: lease_is_there
+-- Purpose: whether somebody has deleted the row that is the lease. Reads only.
+SELECT EXISTS (SELECT FROM pontoon.lease) AS value
+
 -- name: lease_holder
 -- Purpose: who is the runner. Reads only.
 SELECT l.holder, l.command, extract(epoch FROM clock_timestamp() - l.acquired_at)::bigint AS held_seconds
@@ -184,14 +188,14 @@ DELETE FROM pontoon.job AS j WHERE j.version = $1 RETURNING true AS value
 SELECT coalesce(j.filenode = pg_relation_filenode(j.relid), false) AS value FROM pontoon.job AS j WHERE j.version = $1 AND j.id = $2
 
 -- name: job_pages
--- Purpose: pages of a table now. $1 table, quoted.
-SELECT (pg_relation_size(to_regclass($1)) + current_setting('block_size')::bigint - 1) / current_setting('block_size')::bigint AS value
+-- Purpose: pages of a table now; none of one that was dropped. $1 table, quoted.
+SELECT coalesce((pg_relation_size(to_regclass($1)) + current_setting('block_size')::bigint - 1) / current_setting('block_size')::bigint, 0) AS value
 
 -- name: job_parts
--- Purpose: the tables that hold the rows of a table: its partitions, or itself. $1 table, quoted.
+-- Purpose: the tables that hold the rows of a table: its partitions, or itself. $1 table, quoted; $2 its name while sealed.
 SELECT n.nspname AS schema, c.relname AS name, c.oid::bigint AS oid
-FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.relkind <> 'p' AND (c.oid = to_regclass($1) OR c.oid IN (SELECT p.relid FROM pg_partition_tree(to_regclass($1)) AS p WHERE p.isleaf))
+FROM coalesce(to_regclass($2), to_regclass($1)) AS whole(oid), pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind <> 'p' AND (c.oid = whole.oid OR c.oid IN (SELECT p.relid FROM pg_partition_tree(whole.oid) AS p WHERE p.isleaf))
 ORDER BY n.nspname, c.relname
 
 -- name: job_admit
@@ -259,11 +263,13 @@ SELECT
           AND clock_timestamp() < i.expires_at + greatest(3 * i.ttl, interval '60 s')
           AND (i.schema_version < $1 OR $1 = ANY (i.still_uses))), '[]') AS expired,
     (SELECT count(*) FROM pontoon.instance AS i
-     WHERE i.schema_version >= $1 AND i.last_seen >= m.expanded_at) AS new_seen,
+     -- One of a version that nobody expanded here has never served.
+     WHERE i.schema_version >= $1 AND i.last_seen >= m.expanded_at AND (i.may_serve OR pontoon.not_serving(i.schema_version) IS NULL)) AS new_seen,
     coalesce((
         SELECT jsonb_agg(a.app ORDER BY a.app) FROM unnest($4::text[]) AS a (app)
         WHERE NOT EXISTS (SELECT FROM pontoon.instance AS i
-                          WHERE i.app = a.app AND i.schema_version >= $1 AND i.last_seen >= m.expanded_at)), '[]') AS missing_apps,
+                          WHERE i.app = a.app AND i.schema_version >= $1 AND i.last_seen >= m.expanded_at
+                            AND (i.may_serve OR pontoon.not_serving(i.schema_version) IS NULL))), '[]') AS missing_apps,
     coalesce((
         SELECT jsonb_agg(to_jsonb(w)) FROM (
             SELECT o.role, o.application, host(o.address) AS address,
@@ -378,6 +384,10 @@ WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = to_regclass($1) AND a
   AND NOT (d.classid = 'pg_proc'::regclass AND EXISTS (
       SELECT FROM pg_proc AS p JOIN pg_class AS g ON g.oid = 'pontoon.gate'::regclass
       WHERE p.oid = d.objid AND p.pronamespace = g.relnamespace))
+
+-- name: baseline_files
+-- Purpose: the files that were there when the baseline was set; none if that was not noted.
+SELECT coalesce((SELECT e.detail -> 'files' FROM pontoon.event AS e WHERE e.what = 'baseline' ORDER BY e.id DESC LIMIT 1), 'null') AS value
 
 -- name: set_baseline
 -- Purpose: everything up to a version counts as applied. $1 version.

@@ -863,6 +863,59 @@ pub(crate) const KINDS: &[Kind] = &[
         abort_leaves: &[],
     },
     Kind {
+        name: "partition a table anew",
+        setup: "CREATE TABLE users (id bigint, name text NOT NULL, region int NOT NULL DEFAULT 1, secret int DEFAULT 7, PRIMARY KEY (region, id)) PARTITION BY LIST (region);
+            CREATE TABLE users_0 PARTITION OF users FOR VALUES IN (0);
+            CREATE TABLE users_1 (gone int, name text NOT NULL, id bigint, secret int DEFAULT 7, region int NOT NULL DEFAULT 1, PRIMARY KEY (region, id));
+            ALTER TABLE users_1 DROP COLUMN gone; ALTER TABLE users ATTACH PARTITION users_1 FOR VALUES IN (1);
+            CREATE TABLE users_rest PARTITION OF users DEFAULT;
+            INSERT INTO users SELECT i, 'N' || i, i % 3 FROM generate_series(1, 3000) AS i;",
+        migration: "CREATE TABLE people (id bigint, full_name text NOT NULL, region int NOT NULL DEFAULT 1, since timestamptz DEFAULT now(), PRIMARY KEY (id, region)) PARTITION BY RANGE (region);
+            CREATE TABLE people_low PARTITION OF people FOR VALUES FROM (0) TO (2); CREATE TABLE people_rest PARTITION OF people DEFAULT;
+            CREATE INDEX ON people (full_name); GRANT ALL ON people TO PUBLIC;
+            INSERT INTO people (id, full_name, region, since) SELECT id, name, region, '2020-01-01Z' FROM users;
+            DROP TABLE users;",
+        plain: None,
+        old: Code {
+            insert: "INSERT INTO users (id, name, region) VALUES ({id}, 'N{v}', {v} % 3)",
+            update: "UPDATE users SET name = 'N{v}', region = {v} % 3 WHERE id = {id}",
+            sees: "SELECT name = 'N{v}' AND region = {v} % 3 FROM users WHERE id = {id}",
+        },
+        new: Code {
+            insert: "INSERT INTO people (id, full_name, region) VALUES ({id}, 'N{v}', {id} % 3)",
+            update: "INSERT INTO people (id, full_name, region) VALUES ({id}, 'N{v}', {id} % 3) ON CONFLICT (id, region) DO UPDATE SET full_name = EXCLUDED.full_name",
+            sees: "SELECT full_name = 'N{v}' FROM people WHERE id = {id}",
+        },
+        abort_discards: true,
+        abort_leaves: &[],
+    },
+    Kind {
+        name: "split a partitioned table in two",
+        setup: "CREATE TABLE users (id bigint, half int NOT NULL DEFAULT 0, street text, PRIMARY KEY (id, half)) PARTITION BY LIST (half);
+            CREATE TABLE users_0 PARTITION OF users FOR VALUES IN (0);
+            CREATE TABLE users_1 (street text, half int NOT NULL DEFAULT 0, id bigint, PRIMARY KEY (id, half));
+            ALTER TABLE users ATTACH PARTITION users_1 FOR VALUES IN (1);
+            INSERT INTO users SELECT i, i % 2, CASE WHEN i % 3 > 0 THEN 'N' || i END FROM generate_series(1, 3000) AS i;",
+        migration: "CREATE TABLE addresses (id bigint, half int NOT NULL, road text NOT NULL, kind text DEFAULT 'none', PRIMARY KEY (id, half),
+                FOREIGN KEY (id, half) REFERENCES users ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED);
+            GRANT ALL ON addresses TO PUBLIC;
+            INSERT INTO addresses (id, half, road, kind) SELECT id, half, street, 'home' FROM users WHERE street IS NOT NULL;
+            ALTER TABLE users DROP COLUMN street;",
+        plain: None,
+        old: Code {
+            insert: "INSERT INTO users (id, half, street) VALUES ({id}, {v} % 2, 'N{v}')",
+            update: "UPDATE users SET street = 'N{v}', half = {v} % 2 WHERE id = {id}",
+            sees: "SELECT street = 'N{v}' AND half = {v} % 2 FROM users WHERE id = {id}",
+        },
+        new: Code {
+            insert: "WITH u AS (INSERT INTO users (id) VALUES ({id}) RETURNING id, half) INSERT INTO addresses (id, half, road) SELECT id, half, 'N{v}' FROM u",
+            update: "WITH u AS (SELECT id, half FROM users WHERE id = {id}) INSERT INTO addresses (id, half, road) SELECT id, half, 'N{v}' FROM u ON CONFLICT (id, half) DO UPDATE SET road = EXCLUDED.road",
+            sees: "SELECT road = 'N{v}' FROM addresses WHERE id = {id}",
+        },
+        abort_discards: true,
+        abort_leaves: &[],
+    },
+    Kind {
         name: "split a column of a partitioned table",
         setup: PARTITIONED,
         migration: "ALTER TABLE users ADD COLUMN first_name text, ADD COLUMN last_name text DEFAULT 'none', ADD COLUMN token uuid DEFAULT gen_random_uuid();

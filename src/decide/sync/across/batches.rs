@@ -106,7 +106,7 @@ impl Across {
         let given = self.given.iter().map(|(column, _)| column);
         let columns: Vec<String> =
             keys.chain(self.new_names()).chain(given).map(ToString::to_string).collect();
-        format!("INSERT INTO {} AS t ({})", self.target, columns.join(", "))
+        format!("INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE", self.target, columns.join(", "))
     }
 
     pub(super) fn insert_values(&self, row: &str, shape: Shape) -> String {

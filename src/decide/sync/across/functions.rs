@@ -31,8 +31,7 @@ impl Across {
         }
         if self.has_asks() {
             let condition = self.condition.iter().map(|(text, _)| format!("({text})"));
-            let present =
-                self.new.iter().filter(|new| new.not_null).map(|new| format!("({}) IS NOT NULL", new.up));
+            let present = self.required().map(|new| format!("({}) IS NOT NULL", new.up));
             let all: Vec<String> = condition.chain(present).collect();
             let expression = format!("coalesce({}, false)", all.join(" AND "));
             bound(&["asks"], &source(&self.up_reads()), "boolean", &expression);
@@ -91,7 +90,14 @@ impl Across {
         let new: Vec<&Typed> = self.new.iter().map(|new| &new.column).collect();
         let old: Vec<&Typed> = self.old.iter().map(|old| &old.column).collect();
         let mut tests = Vec::new();
-        let holds = alike(&numbered(0, new.len()), &ups(new.len()));
+        let computed = ups(new.len());
+        let mut holds = alike(&numbered(0, new.len()), &computed);
+        for (column, up) in new.iter().zip(&computed) {
+            // A cast would cut off what an assignment refuses.
+            let Some(length) = column.length() else { continue };
+            let untyped = up.rsplit_once("::").map_or(up.as_str(), |(value, _)| value);
+            holds.push_str(&format!(" AND coalesce(length(rtrim(({untyped})::text)) <= {length}, true)"));
+        }
         tests.push(("holds_up", new.iter().chain(&source).copied().collect(), holds));
         if self.old.is_empty() {
             let none: Vec<String> = ups(0).into_iter().map(|up| format!("{up} IS NULL")).collect();
@@ -223,7 +229,7 @@ impl Across {
                 format!("UPDATE {source} AS s SET {} WHERE {at} AND NOT {differs}", set(&self.downs("t"))),
             ));
         }
-        if self.source_goes {
+        if self.source_goes && self.one_to_one {
             writes.push(("remove", format!("DELETE FROM {source} AS s WHERE {at}")));
         }
         if self.source_goes && self.has_down() {
@@ -234,17 +240,19 @@ impl Across {
             writes.push((
                 "add",
                 format!(
-                    "INSERT INTO {source} ({}) SELECT {} WHERE NOT EXISTS (SELECT FROM {source} AS s WHERE {at}) \
+                    "INSERT INTO {source} ({}) OVERRIDING SYSTEM VALUE SELECT {} WHERE NOT EXISTS (SELECT FROM {source} AS s WHERE {at}) \
                      ON CONFLICT ({}) DO NOTHING",
                     columns.join(", "),
                     values.collect::<Vec<_>>().join(", "),
                     self.source_unique.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
                 ),
             ));
+        }
+        if self.source_goes && self.one_to_one {
             let keys = self.key.iter().map(|(source, target)| format!("{source} = t.{target}"));
             // With the values: what follows this write must not find the old ones under the new key.
-            let all: Vec<String> =
-                keys.chain([set(&self.downs("t"))].into_iter().filter(|set| !set.is_empty())).collect();
+            let values = if self.has_down() { set(&self.downs("t")) } else { String::new() };
+            let all: Vec<String> = keys.chain([values].into_iter().filter(|set| !set.is_empty())).collect();
             writes.push((
                 "rekey",
                 format!("UPDATE {source} AS s SET {} WHERE {}", all.join(", "), self.together("was", "s")),

@@ -6,6 +6,8 @@
 
 mod batches;
 mod functions;
+mod on_source;
+mod on_target;
 mod triggers;
 
 pub(crate) use triggers::ACROSS_SETTING;
@@ -51,6 +53,9 @@ pub(crate) struct Across {
     pub(crate) source_goes: bool,
     /// Whether the key is unique in the target too.
     pub(crate) one_to_one: bool,
+    /// Whether an UPDATE of a key may take a row to another partition, which fires the triggers of a DELETE and an INSERT.
+    pub(crate) source_is_partitioned: bool,
+    pub(crate) target_is_partitioned: bool,
     /// Whether what old code writes can fail to arrive in the target.
     pub(crate) may_fail: bool,
     /// Whether computing a value can raise.
@@ -83,6 +88,21 @@ impl Across {
     /// Whether new code's writes reach the source.
     pub(crate) fn has_down(&self) -> bool {
         self.one_to_one && !self.old.is_empty() && self.old.iter().all(|old| old.down.is_some())
+    }
+
+    /// Whether a row that new code deletes takes along, or empties, its row of the source. One row of many does not.
+    fn takes_along(&self) -> bool {
+        self.one_to_one && (self.source_goes || (self.makes_rows && !self.old.is_empty()))
+    }
+
+    /// Whether a row of the target whose key changes may leave its partition, and takes its row of the source with it.
+    fn target_shifts(&self) -> bool {
+        self.target_is_partitioned && self.source_goes && self.one_to_one
+    }
+
+    /// The same the other way.
+    fn source_shifts(&self) -> bool {
+        self.source_is_partitioned && self.makes_rows
     }
 
     fn function(&self, parts: &[&str]) -> QualifiedName {
@@ -164,7 +184,12 @@ impl Across {
     }
 
     fn has_asks(&self) -> bool {
-        self.condition.is_some() || self.new.iter().any(|new| new.not_null)
+        self.condition.is_some() || self.required().next().is_some()
+    }
+
+    /// Columns of the target without which a row of the source makes none; of a source that goes, every row must.
+    fn required(&self) -> impl Iterator<Item = &Moved> {
+        self.new.iter().filter(|new| new.not_null && !self.source_goes)
     }
 
     /// True for rows of source and target that belong together.

@@ -1,7 +1,8 @@
 //! The triggers of a mapping across two tables.
 //!
 //! On the target: `guard`, before the row, locks the source row and completes what was not given; `given`, after it, writes the
-//! source; `gone` follows a DELETE. On the source: `follow` writes the target, `lost` follows a DELETE.
+//! source; `gone` follows a DELETE. On the source: `follow` writes the target, `lost` follows a DELETE; `shift`, before the
+//! row, changes the target's key where the row may go to another partition: behind it nothing tells which row it was.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,7 @@ pub(crate) const ACROSS_SETTING: &str = "pontoon_sync.across";
 const MAX_DEPTH: u32 = 12;
 
 /// The trigger functions.
-pub(super) const KINDS: [&str; 5] = ["guard", "given", "gone", "follow", "lost"];
+pub(super) const KINDS: [&str; 6] = ["guard", "given", "gone", "follow", "lost", "shift"];
 
 /// A trigger: its kind, its table, its time and event, its condition.
 type Trigger = (&'static str, QualifiedName, &'static str, String);
@@ -32,7 +33,8 @@ impl Across {
             "given" => self.given_body(),
             "gone" => self.gone(),
             "follow" => self.follow(shape),
-            _ => self.lost(),
+            "lost" => self.lost(),
+            _ => self.shift(),
         };
         KINDS
             .iter()
@@ -114,30 +116,51 @@ impl Across {
         if self.has_down() {
             let always = self.source_goes && self.makes_rows;
             let some = format!("{skip} AND NOT {}", all_null("NEW", &self.new_names()));
-            list.push((
-                "given",
-                target_table.clone(),
-                "AFTER INSERT",
-                if always { skip.clone() } else { some },
-            ));
+            let inserted = if always { skip.clone() } else { some };
+            // A row that its source takes to another partition comes before the source is there.
+            let inserted = if self.source_shifts() { format!("{inserted} AND {own}") } else { inserted };
+            list.push(("given", target_table.clone(), "AFTER INSERT", inserted));
+        }
+        if self.has_down() || self.takes_along() {
             list.push(("given", target_table.clone(), "AFTER UPDATE", format!("{target_changed} AND {own}")));
         }
-        if self.source_goes || (self.makes_rows && !self.old.is_empty()) {
+        if self.takes_along() {
             list.push(("gone", target_table, "AFTER DELETE", format!("{skip} AND {own}")));
         }
+        // The source's key changes before the target's row does; to follow it would change that row twice.
+        let skip = if self.target_shifts() {
+            let shifting = literal(&self.shifting());
+            format!(
+                "{skip} AND coalesce(current_setting({}, true), '') <> {shifting}",
+                literal(ACROSS_SETTING)
+            )
+        } else {
+            skip
+        };
         let reads = self.up_reads();
         let key = self.key.iter().map(|(source, _)| source);
         let decides: Vec<&Ident> = reads.iter().chain(key).collect();
         let changed = format!("{skip} AND NOT {}", alike(&row("NEW", &decides), &row("OLD", &decides)));
         list.push(("follow", source.clone(), "AFTER INSERT", skip.clone()));
         list.push(("follow", source.clone(), "AFTER UPDATE", changed));
+        if self.source_shifts() {
+            let key: Vec<&Ident> = self.key.iter().map(|(source, _)| source).collect();
+            let shifted = format!("{skip} AND NOT {}", alike(&row("NEW", &key), &row("OLD", &key)));
+            list.push(("shift", source.clone(), "BEFORE UPDATE", shifted));
+        }
         if self.makes_rows || self.source_goes {
             list.push(("lost", source, "AFTER DELETE", skip));
         }
         list
     }
 
-    fn at_key(&self, table: &str, of_source: bool, record: &str, record_of_source: bool) -> String {
+    pub(super) fn at_key(
+        &self,
+        table: &str,
+        of_source: bool,
+        record: &str,
+        record_of_source: bool,
+    ) -> String {
         let name = |pair: &(Ident, Ident), source: bool| if source { pair.0.clone() } else { pair.1.clone() };
         let pairs = self.key.iter().map(|pair| {
             format!(
@@ -149,7 +172,7 @@ impl Across {
         pairs.collect::<Vec<_>>().join(" AND ")
     }
 
-    fn key_changed(&self, of_source: bool) -> String {
+    pub(super) fn key_changed(&self, of_source: bool) -> String {
         let names: Vec<&Ident> =
             self.key.iter().map(|(source, target)| if of_source { source } else { target }).collect();
         format!("NOT {}", alike(&row("NEW", &names), &row("OLD", &names)))
@@ -157,7 +180,7 @@ impl Across {
 
     /// Statements of which nothing is left where an expression raises or the other table refuses a value: what old code
     /// writes must not fail for it, and the row is found later.
-    fn forgiving(&self, sql: &str) -> String {
+    pub(super) fn forgiving(&self, sql: &str) -> String {
         if !self.may_fail {
             return sql.to_owned();
         }
@@ -166,225 +189,27 @@ impl Across {
         )
     }
 
-    fn marked(&self, sql: &str) -> String {
+    pub(super) fn marked(&self, sql: &str) -> String {
+        Self::marked_as(&self.id, sql)
+    }
+
+    pub(super) fn marked_as(mark: &str, sql: &str) -> String {
         let set = |value: &str| {
             format!("  PERFORM pg_catalog.set_config({}, {value}, true);\n", literal(ACROSS_SETTING))
         };
-        format!("{}{sql}{}", set(&literal(&self.id)), set("outer_mark"))
+        format!("{}{sql}{}", set(&literal(mark)), set("outer_mark"))
+    }
+
+    /// The mark under which the source's key changes before the target's.
+    pub(super) fn shifting(&self) -> String {
+        format!("{}:shift", self.id)
     }
 
     /// Declares what [`Self::marked`] puts back.
-    fn outer_mark() -> String {
+    pub(super) fn outer_mark() -> String {
         format!(
             "  outer_mark text := coalesce(pg_catalog.current_setting({}, true), '');\n",
             literal(ACROSS_SETTING)
-        )
-    }
-
-    fn guard(&self, shape: Shape) -> String {
-        let names = self.new_names();
-        let (ups, olds) = self.fetched();
-        let assign: String =
-            names.iter().zip(&ups).map(|(name, up)| format!("      NEW.{name} := {up};\n")).collect();
-        let complete: String = names
-            .iter()
-            .zip(&ups)
-            .map(|(name, up)| {
-                let same = alike(&[format!("NEW.{name}")], &[format!("OLD.{name}")]);
-                format!("      IF {same} THEN\n        NEW.{name} := {up};\n      END IF;\n")
-            })
-            .collect();
-        // A row that goes to another source takes what it finds there, unless it is the row that brings the value, or new code
-        // is alone.
-        let elsewhere = if self.makes_rows || shape == Shape::Sealed {
-            "      NULL;\n".to_owned()
-        } else {
-            format!(
-                "      IF {} AND NOT s.bare THEN\n{assign}      END IF;\n",
-                alike(&row("NEW", &names), &row("OLD", &names))
-            )
-        };
-        let typed = self.new.iter().zip(&ups).map(|(new, up)| format!("({up})::{}", new.column.type_sql));
-        let (untouched, up) =
-            (all_null("OLD", &names), alike(&row("OLD", &names), &typed.collect::<Vec<_>>()));
-        let wrong = if self.has_down() {
-            let down = self.old.iter().zip(self.downs("OLD"));
-            let down = down.map(|(old, down)| format!("({down})::{}", old.column.type_sql));
-            let down = alike(&olds, &down.collect::<Vec<_>>());
-            format!("(CASE WHEN {untouched} THEN NOT {up} ELSE NOT ({down} OR {up} OR s.bare) END)")
-        } else {
-            format!("({untouched} AND NOT {up})")
-        };
-        let key: Vec<String> = self.key.iter().map(|(_, target)| format!("NEW.{target}")).collect();
-        // An upsert goes on to the row that is there, and an INSERT fails: neither has business with the source.
-        let first = if self.one_to_one {
-            format!(
-                "  IF TG_OP = 'INSERT' THEN\n    PERFORM FROM {} AS t WHERE {} FOR NO KEY UPDATE;\n    \
-                 IF FOUND THEN\n      RETURN NEW;\n    END IF;\n  END IF;\n",
-                self.target,
-                self.at_key("t", false, "NEW", false)
-            )
-        } else {
-            String::new()
-        };
-        let fetch =
-            format!("{first}  SELECT * INTO s FROM {}({});\n", self.function(&["fetch"]), key.join(", "));
-        let work = format!(
-            "  IF s.asked THEN\n    IF TG_OP = 'INSERT' THEN\n      IF {} THEN\n{assign}      END IF;\n    ELSIF {} THEN\n{elsewhere}    \
-             ELSIF {wrong} THEN\n      -- A row that the backfill has not reached is completed before a partial write is applied to it.\n\
-             {complete}    END IF;\n  END IF;\n",
-            all_null("NEW", &names),
-            self.key_changed(false),
-        );
-        format!(
-            "DECLARE\n  s record;\nBEGIN\n  -- The source row's lock is what puts the writers of both tables in order.\n{}  RETURN NEW;\nEND\n",
-            self.forgiving(&format!("{fetch}{work}"))
-        )
-    }
-
-    /// A call of a function that writes the source, for the row as it was.
-    fn to_source(&self, what: &str, of: &str) -> String {
-        format!("  PERFORM {}({of});\n", self.function(&[what]))
-    }
-
-    /// The same for the row as it is now: a trigger of the user may have changed it since.
-    fn as_it_is(&self, what: &str) -> String {
-        let at = self.at_key("t", false, "NEW", false);
-        format!("  PERFORM {}(t) FROM {} AS t WHERE {at};\n", self.function(&[what]), self.target)
-    }
-
-    fn given_body(&self) -> String {
-        let if_moved = |then: &str| {
-            format!(
-                "  IF TG_OP = 'UPDATE' THEN\n    IF {} THEN\n{then}    END IF;\n  END IF;\n",
-                self.key_changed(false)
-            )
-        };
-        let write = self.as_it_is("write");
-        let work = match (self.makes_rows, self.source_goes) {
-            (true, false) => format!("{}{write}", if_moved(&self.to_source("clear", "OLD"))),
-            (false, false) => write,
-            (true, true) => {
-                format!("{}{write}{}", if_moved(&self.to_source("rekey", "OLD, NEW")), self.as_it_is("add"))
-            }
-            (false, true) => {
-                // A value that is null is a source row without one, or no source row.
-                let needed = self.old.iter().any(|old| old.not_null);
-                let rekey = if_moved(&self.to_source("rekey", "OLD, NEW"));
-                let absent = if needed {
-                    if_moved(&self.to_source("remove", "OLD")) + &self.to_source("remove", "NEW")
-                } else {
-                    format!("{rekey}{write}")
-                };
-                format!(
-                    "  IF {} THEN\n{absent}  ELSE\n{rekey}{write}{}  END IF;\n",
-                    all_null("NEW", &self.new_names()),
-                    self.as_it_is("add")
-                )
-            }
-        };
-        format!("DECLARE\n{}BEGIN\n{}  RETURN NULL;\nEND\n", Self::outer_mark(), self.marked(&work))
-    }
-
-    fn gone(&self) -> String {
-        let work = self.to_source(if self.source_goes { "remove" } else { "clear" }, "OLD");
-        format!("DECLARE\n{}BEGIN\n{}  RETURN NULL;\nEND\n", Self::outer_mark(), self.marked(&work))
-    }
-
-    fn follow(&self, shape: Shape) -> String {
-        let (source, target) = (self.source_in(shape), &self.target);
-        let set: Vec<String> = self
-            .new_names()
-            .iter()
-            .zip(self.ups("s", shape))
-            .map(|(name, up)| format!("{name} = {up}"))
-            .collect();
-        let at = self.at_key("t", false, "s", true);
-        let differs = format!("NOT {}", self.holds("t", "s", shape));
-        // While the source is sealed new code is alone: what it wrote is not overwritten.
-        let differs = match shape {
-            Shape::Open => differs,
-            Shape::Sealed => format!("{} AND {differs}", all_null("t", &self.new_names())),
-        };
-        let update = format!("    UPDATE {target} AS t SET {} WHERE {at} AND {differs};\n", set.join(", "));
-        let (absent, write) = if self.makes_rows {
-            (
-                self.marked(&format!("    DELETE FROM {target} AS t WHERE {at};\n")),
-                format!(
-                    "    {} VALUES ({}) {} WHERE {differs};\n",
-                    self.insert_head(),
-                    self.insert_values("s", shape),
-                    self.on_conflict()
-                ),
-            )
-        } else {
-            (self.marked(&self.set_null(&at)), update.clone())
-        };
-        // A row that new code made first, without its source, holds what was given.
-        let fetch = if self.has_down() && !self.source_goes {
-            let names = self.old_names(shape);
-            let values = names.iter().zip(self.downs("t")).map(|(name, down)| format!("{name} = {down}"));
-            self.marked(&format!(
-                "      UPDATE {source} AS o SET {} FROM {target} AS t WHERE {} AND {at} AND NOT {};\n",
-                values.collect::<Vec<_>>().join(", "),
-                self.at_key("o", true, "s", true),
-                self.holds("t", "o", shape)
-            ))
-        } else {
-            "      NULL;\n".to_owned()
-        };
-        let moved = if self.makes_rows {
-            let keys: Vec<String> =
-                self.key.iter().map(|(source, target)| format!("{target} = NEW.{source}")).collect();
-            let was = self.at_key("t", false, "OLD", true);
-            Some(self.marked(&format!("      UPDATE {target} AS t SET {} WHERE {was};\n", keys.join(", "))))
-        } else if self.source_goes {
-            Some(self.marked(&self.set_null(&self.at_key("t", false, "OLD", true))))
-        } else {
-            None
-        };
-        let moved = moved.map_or_else(String::new, |moved| {
-            let changed = self.key_changed(true);
-            format!("  IF TG_OP = 'UPDATE' THEN\n    IF {changed} THEN\n{moved}    END IF;\n  END IF;\n")
-        });
-        let (asked, was_asked) = match shape {
-            Shape::Open => (self.asks("s", shape), self.asks("OLD", shape)),
-            Shape::Sealed => (self.asks("s", shape), "false".to_owned()),
-        };
-        let empty = self.empty("s", shape);
-        let work = format!(
-            "{moved}  IF TG_OP = 'INSERT' AND {empty} THEN\n{fetch}  ELSIF NOT {asked} THEN\n    \
-             IF TG_OP = 'UPDATE' AND {was_asked} THEN\n{absent}    END IF;\n  ELSIF {empty} THEN\n{update}  \
-             ELSE\n{write}  END IF;\n"
-        );
-        // The row as it is now: a trigger of the user may have changed it since.
-        format!(
-            "DECLARE\n  s record;\n{}BEGIN\n  SELECT o.* INTO s FROM {source} AS o WHERE {};\n  IF NOT FOUND THEN\n    \
-             RETURN NULL;\n  END IF;\n{}  RETURN NULL;\nEND\n",
-            Self::outer_mark(),
-            self.at_key("o", true, "NEW", true),
-            self.forgiving(&work)
-        )
-    }
-
-    /// Takes the moved values from the target's row at a place.
-    fn set_null(&self, at: &str) -> String {
-        let none: Vec<String> = self.new_names().iter().map(|name| format!("{name} = NULL")).collect();
-        let some = all_null("t", &self.new_names());
-        format!("    UPDATE {} AS t SET {} WHERE {at} AND NOT {some};\n", self.target, none.join(", "))
-    }
-
-    fn lost(&self) -> String {
-        let at = self.at_key("t", false, "OLD", true);
-        let work = if self.makes_rows {
-            format!("    DELETE FROM {} AS t WHERE {at};\n", self.target)
-        } else {
-            self.set_null(&at)
-        };
-        format!(
-            "DECLARE\n{}BEGIN\n{}  RETURN NULL;\nEND\n",
-            Self::outer_mark(),
-            self.forgiving(&self.marked(&work))
         )
     }
 }

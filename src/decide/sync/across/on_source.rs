@@ -1,0 +1,140 @@
+//! What the triggers on the source do: `follow`, `lost`, `shift`.
+
+use super::{Across, alike, all_null};
+use crate::decide::sync::Shape;
+
+impl Across {
+    pub(super) fn follow(&self, shape: Shape) -> String {
+        let (source, target) = (self.source_in(shape), &self.target);
+        let set: Vec<String> = self
+            .new_names()
+            .iter()
+            .zip(self.ups("s", shape))
+            .map(|(name, up)| format!("{name} = {up}"))
+            .collect();
+        let at = self.at_key("t", false, "s", true);
+        let differs = format!("NOT {}", self.holds("t", "s", shape));
+        // While the source is sealed new code is alone: what it wrote is not overwritten.
+        let differs = match shape {
+            Shape::Open => differs,
+            Shape::Sealed => format!("{} AND {differs}", all_null("t", &self.new_names())),
+        };
+        let update = format!("    UPDATE {target} AS t SET {} WHERE {at} AND {differs};\n", set.join(", "));
+        let (absent, write) = if self.makes_rows {
+            (
+                self.marked(&format!("    DELETE FROM {target} AS t WHERE {at};\n")),
+                format!(
+                    "    {} VALUES ({}) {} WHERE {differs};\n",
+                    self.insert_head(),
+                    self.insert_values("s", shape),
+                    self.on_conflict()
+                ),
+            )
+        } else {
+            (self.marked(&self.set_null(&at)), update.clone())
+        };
+        let write =
+            if self.has_down() { write } else { self.only_what_changed(shape, &write, &at, &differs) };
+        // A row that new code made first, without its source, holds what was given.
+        let fetch = if self.has_down() && !self.source_goes {
+            let names = self.old_names(shape);
+            let values = names.iter().zip(self.downs("t")).map(|(name, down)| format!("{name} = {down}"));
+            self.marked(&format!(
+                "      UPDATE {source} AS o SET {} FROM {target} AS t WHERE {} AND {at} AND NOT {};\n",
+                values.collect::<Vec<_>>().join(", "),
+                self.at_key("o", true, "s", true),
+                self.holds("t", "o", shape)
+            ))
+        } else {
+            "      NULL;\n".to_owned()
+        };
+        let moved = if self.makes_rows {
+            Some(self.rekey_target())
+        } else if self.source_goes {
+            Some(self.marked(&self.set_null(&self.at_key("t", false, "OLD", true))))
+        } else {
+            None
+        };
+        let moved = moved.map_or_else(String::new, |moved| {
+            let changed = self.key_changed(true);
+            format!("  IF TG_OP = 'UPDATE' THEN\n    IF {changed} THEN\n{moved}    END IF;\n  END IF;\n")
+        });
+        let (asked, was_asked) = match shape {
+            Shape::Open => (self.asks("s", shape), self.asks("OLD", shape)),
+            Shape::Sealed => (self.asks("s", shape), "false".to_owned()),
+        };
+        let empty = self.empty("s", shape);
+        let work = format!(
+            "{moved}  IF TG_OP = 'INSERT' AND {empty} THEN\n{fetch}  ELSIF NOT {asked} THEN\n    \
+             IF TG_OP = 'UPDATE' AND {was_asked} THEN\n{absent}    END IF;\n  ELSIF {empty} THEN\n{update}  \
+             ELSE\n{write}  END IF;\n"
+        );
+        // The row as it is now: a trigger of the user may have changed it since.
+        format!(
+            "DECLARE\n  s record;\n{}BEGIN\n  SELECT o.* INTO s FROM {source} AS o WHERE {};\n  IF NOT FOUND THEN\n    \
+             RETURN NULL;\n  END IF;\n{}  RETURN NULL;\nEND\n",
+            Self::outer_mark(),
+            self.at_key("o", true, "NEW", true),
+            self.forgiving(&work)
+        )
+    }
+
+    /// The write of a row whose source is no longer told what new code writes: what old code left as it was stays as it is.
+    fn only_what_changed(&self, shape: Shape, write: &str, at: &str, differs: &str) -> String {
+        let target = &self.target;
+        let untouched = all_null("t", &self.new_names());
+        let values = self.ups("s", shape).into_iter().zip(self.ups("OLD", shape));
+        let set = self.new_names().into_iter().zip(values).map(|(name, (up, was))| {
+            let same = alike(std::slice::from_ref(&up), &[was]);
+            format!("{name} = CASE WHEN {same} AND NOT {untouched} THEN t.{name} ELSE {up} END")
+        });
+        let set = set.collect::<Vec<_>>().join(", ");
+        let absent = if self.makes_rows {
+            let none = format!("NOT EXISTS (SELECT FROM {target} AS t WHERE {at})");
+            format!("      IF {none} THEN\n    {write}      END IF;\n")
+        } else {
+            String::new()
+        };
+        format!(
+            "    IF TG_OP = 'UPDATE' THEN\n      UPDATE {target} AS t SET {set} WHERE {at} AND {differs};\n{absent}    ELSE\n  {write}    END IF;\n"
+        )
+    }
+
+    /// Changes the target's key before the source's row goes to another partition, if it does.
+    pub(super) fn shift(&self) -> String {
+        format!(
+            "DECLARE\n{}BEGIN\n{}  RETURN NEW;\nEND\n",
+            Self::outer_mark(),
+            self.forgiving(&self.rekey_target())
+        )
+    }
+
+    /// Gives the target's row the key that its source row has now.
+    fn rekey_target(&self) -> String {
+        let keys: Vec<String> =
+            self.key.iter().map(|(source, target)| format!("{target} = NEW.{source}")).collect();
+        let was = self.at_key("t", false, "OLD", true);
+        self.marked(&format!("      UPDATE {} AS t SET {} WHERE {was};\n", self.target, keys.join(", ")))
+    }
+
+    /// Takes the moved values from the target's row at a place.
+    fn set_null(&self, at: &str) -> String {
+        let none: Vec<String> = self.new_names().iter().map(|name| format!("{name} = NULL")).collect();
+        let some = all_null("t", &self.new_names());
+        format!("    UPDATE {} AS t SET {} WHERE {at} AND NOT {some};\n", self.target, none.join(", "))
+    }
+
+    pub(super) fn lost(&self) -> String {
+        let at = self.at_key("t", false, "OLD", true);
+        let work = if self.makes_rows {
+            format!("    DELETE FROM {} AS t WHERE {at};\n", self.target)
+        } else {
+            self.set_null(&at)
+        };
+        format!(
+            "DECLARE\n{}BEGIN\n{}  RETURN NULL;\nEND\n",
+            Self::outer_mark(),
+            self.forgiving(&self.marked(&work))
+        )
+    }
+}
