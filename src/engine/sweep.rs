@@ -107,7 +107,21 @@ impl Runner<'_> {
     async fn parts(&mut self, plan: &Plan) -> Outcome<Vec<Job>> {
         let mut parts = Vec::new();
         for job in plan.jobs.iter().filter(|job| job.can_be_checked()) {
-            parts.extend(self.engine.ledger.parts(&mut self.session, job).await?);
+            let mut conflicts = 0;
+            loop {
+                // To list partitions the server locks them.
+                match self.engine.ledger.parts(&mut self.session, job).await {
+                    Err(error) if error.is_lock_conflict() && conflicts < MAX_CONFLICTS => {
+                        conflicts += 1;
+                        self.wait_for(&job.table, conflicts).await;
+                    }
+                    Err(error) if error.is_lost() => self.reconnect(&error).await?,
+                    found => {
+                        parts.extend(found?);
+                        break;
+                    }
+                }
+            }
         }
         Ok(parts)
     }
@@ -150,7 +164,7 @@ impl Runner<'_> {
 
     async fn sweep_once(&mut self, path: &[Ident], job: &Job, names: Names) -> Outcome<i64> {
         let Some((table, _)) = job.check(names == Names::Sealed) else { return Ok(0) };
-        let pages = self.engine.ledger.pages(&mut self.session, table).await?;
+        let pages = self.pages(table).await?;
         let (mut first, mut size, mut converted, mut conflicts) = (0, SWEEP_PAGES, 0, 0);
         while first < pages {
             let end = (first + size).min(pages);
@@ -283,6 +297,28 @@ impl Runner<'_> {
         Ok(())
     }
 
+    /// Pages of a table, once nobody has it locked.
+    async fn pages(&mut self, table: &QualifiedName) -> Outcome<i64> {
+        let mut conflicts = 0;
+        loop {
+            match self.engine.ledger.pages(&mut self.session, table).await {
+                Err(error) if error.is_lock_conflict() && conflicts < MAX_CONFLICTS => {
+                    conflicts += 1;
+                    self.wait_for(table, conflicts).await;
+                }
+                Err(error) if error.is_lost() => self.reconnect(&error).await?,
+                pages => return Ok(pages?),
+            }
+        }
+    }
+
+    async fn wait_for(&self, table: &QualifiedName, conflicts: u32) {
+        if conflicts == 1 {
+            self.engine.note(format!("waiting: {} is locked", table.plain()));
+        }
+        tokio::time::sleep(CONFLICT_PAUSE).await;
+    }
+
     async fn wrong_rows(
         &mut self,
         path: &[Ident],
@@ -294,7 +330,7 @@ impl Runner<'_> {
             key: String,
         }
         let key = self.engine.ledger.row_key(&mut self.session, table).await?;
-        let pages = self.engine.ledger.pages(&mut self.session, table).await?;
+        let pages = self.pages(table).await?;
         let (mut first, mut conflicts) = (0, 0);
         while first < pages {
             let end = (first + SWEEP_PAGES).min(pages);
@@ -315,10 +351,7 @@ impl Runner<'_> {
                 Err(error) if error.is_lost() => self.reconnect(&error).await?,
                 Err(error) if error.is_lock_conflict() && conflicts < MAX_CONFLICTS => {
                     conflicts += 1;
-                    if conflicts == 1 {
-                        self.engine.note(format!("waiting: {} is locked", table.plain()));
-                    }
-                    tokio::time::sleep(CONFLICT_PAUSE).await;
+                    self.wait_for(table, conflicts).await;
                 }
                 // A partition was dropped meanwhile.
                 Err(_) if self.engine.ledger.pages(&mut self.session, table).await? == 0 => break,

@@ -150,7 +150,7 @@ async fn partitions_are_made_attached_and_detached_without_reading_under_a_lock(
     let before = database.text(bounds).await;
     project.migrate(&["expand"]).await.expect(0);
     assert_eq!(database.text("SELECT count(*)::text FROM ev").await, "2500");
-    project.migrate(&["abort", "1"]).await.expect(0);
+    project.migrate(&["abort", "1", "--discard-new-data"]).await.expect(0);
     assert_eq!(database.text(bounds).await, before);
     assert_eq!(
         database.text("SELECT count(*)::text FROM pg_constraint WHERE conname LIKE '%pontoon%'").await,
@@ -194,6 +194,10 @@ async fn what_a_partitioned_table_cannot_have_is_refused_by_name() {
         ),
         ("ALTER TABLE ev DETACH PARTITION teams;", "is no partition of"),
         ("ALTER TABLE teams DETACH PARTITION ev_1;", "is not partitioned"),
+        (
+            "ALTER TABLE ev DETACH PARTITION ev_1; ALTER TABLE ev ATTACH PARTITION other FOR VALUES FROM (0) TO (100);",
+            "would come before that",
+        ),
         (
             "ALTER TABLE ev DETACH PARTITION ev_1; ALTER TABLE ev ADD COLUMN x int;",
             "attaches or detaches a partition",
@@ -493,4 +497,59 @@ async fn a_partition_that_comes_while_sealed_has_its_values_in_the_old_type_too(
     database.run(&comes("ev_8", 800)).await;
     project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
     assert_eq!(database.text("SELECT string_agg(qty::text, ' ') FROM ev WHERE at >= 700").await, "7 7");
+}
+
+/// A partition is known by what it holds: names may go from one to another, and be the same in two schemas.
+#[tokio::test]
+async fn a_partition_that_goes_is_the_one_that_was_meant() {
+    let project = project("ALTER TABLE ev DETACH PARTITION ev_1;").await;
+    let database = &project.database;
+    project.migrate(&["expand"]).await.expect(0);
+    database.run("ALTER TABLE ev_1 RENAME TO ev_old; ALTER TABLE ev_2 RENAME TO ev_1").await;
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    assert_eq!(database.text("SELECT min(at)::text FROM ev").await, "100");
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    assert_eq!(database.text("SELECT count(*)::text FROM ev").await, "2000");
+    database.run("ALTER TABLE ev DETACH PARTITION ev_1; ALTER TABLE ev DETACH PARTITION ev_old; ALTER TABLE ev ATTACH PARTITION ev_1 FOR VALUES FROM (100) TO (250)").await;
+    project.migrate(&["contract"]).await.expect(1).says("no longer the partition that was to be detached");
+
+    let two = Project::new(
+        "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE ev (at int, name text) PARTITION BY RANGE (at);
+         CREATE TABLE a.p PARTITION OF ev FOR VALUES FROM (0) TO (100); CREATE TABLE b.p PARTITION OF ev FOR VALUES FROM (100) TO (200);
+         INSERT INTO ev SELECT i, 'x' FROM generate_series(150, 199) AS i",
+        &[("0001_x.sql", "ALTER TABLE ev DETACH PARTITION a.p; ALTER TABLE ev DETACH PARTITION b.p;")],
+    )
+    .await;
+    two.migrate(&["expand"]).await.expect(0);
+    two.register("web-1", "1").await;
+    two.migrate(&["contract"]).await.expect(0).says("sealed");
+    two.migrate(&["reopen", "1"]).await.expect(0);
+    assert_eq!(two.database.text("SELECT count(*)::text FROM ev").await, "50");
+}
+
+/// Rows that came in through the whole are not taken out of it unasked.
+#[tokio::test]
+async fn an_abort_of_an_attach_asks_first() {
+    let project = project("ALTER TABLE ev ATTACH PARTITION loaded FOR VALUES FROM (400) TO (500);").await;
+    project.database.run("CREATE TABLE loaded (LIKE ev INCLUDING ALL)").await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.database.run("INSERT INTO ev (at, id, name) VALUES (450, 1, 'x')").await;
+    project.migrate(&["abort", "1"]).await.expect(4).says("rows of public.loaded would leave public.ev");
+    project.migrate(&["abort", "1", "--discard-new-data"]).await.expect(0);
+}
+
+/// Verification waits for a table that somebody has locked, and minds no partition that is dropped under its eyes.
+#[tokio::test]
+async fn verification_outlasts_a_lock() {
+    let project = project(SPLIT).await;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    let mut locker = project.database.connect().await;
+    run(&mut locker, "BEGIN; LOCK TABLE ev_2 IN ACCESS EXCLUSIVE MODE").await;
+    let verify = tokio::spawn(finish(project.command(&["verify"])));
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    run(&mut locker, "DROP TABLE ev_2; COMMIT").await;
+    verify.await.unwrap().expect(0).says("public.ev is locked");
 }

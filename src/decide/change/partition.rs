@@ -12,7 +12,7 @@ use std::ops::Range;
 use crate::decide::change::mapping::hidden_name;
 use crate::decide::change::{partitioned, supported};
 use crate::decide::draft::{Draft, Phase, lock_tables, step, validate};
-use crate::decide::plan::{Step, TableLock};
+use crate::decide::plan::{Loss, Step, TableLock};
 use crate::model::catalog::{Partitions, Table};
 use crate::model::problem::Problem;
 use crate::model::sql::{Name, Statement, StatementKind, rename_in_index};
@@ -72,6 +72,13 @@ pub(super) fn attach(
         );
         return Err(partitioned::refused(span, title, "split the file"));
     }
+    if draft.detaching.contains(table) {
+        let title = format!(
+            "a partition of `{}` goes in contract, and this one would come before that, in expand",
+            table.plain()
+        );
+        return Err(partitioned::refused(span, title, "split the file"));
+    }
     draft.repartitioned.insert(table.clone());
     let version = draft.file.version.number().to_string();
     let what = format!("ATTACH PARTITION {}", part.plain());
@@ -87,6 +94,11 @@ pub(super) fn attach(
         draft.note(span, what, "expand: a check is validated first, so that nothing is read under a lock");
         proofs.push(part.clone());
         draft.table(&part);
+        draft.losses.push(Loss {
+            what: format!("rows of {} would leave {}", part.plain(), table.plain()),
+            count: format!("SELECT count(*) FROM {part}"),
+            blocks: false,
+        });
     }
     let default = whole.default_leaf.clone().filter(|_| !bound.eq_ignore_ascii_case("DEFAULT"));
     proofs.extend(default.clone());
@@ -158,7 +170,9 @@ pub(super) fn detach(
         "contract: detached in the seal; reopen attaches it again",
     );
     let version = draft.file.version.number().to_string();
-    let going = Going { whole: table, part: &part, bound: &bound, check: hidden_name(&version, &part.name) };
+    // By its check the partition is found again, so no other one may have one of the name.
+    let full = Ident::new(format!("{}_{}", part.schema.as_str(), part.name.as_str()));
+    let going = Going { whole: table, part: &part, bound: &bound, check: hidden_name(&version, &full) };
     for step in going.proof() {
         draft.push(Phase::Contract, step);
     }
@@ -195,7 +209,15 @@ impl Going<'_> {
              EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s) NOT VALID', part, {}, coalesce(rule, 'true'));",
             literal(check.as_str())
         );
-        let before = format!("  part := {};\n  IF part IS NULL THEN\n    RETURN;\n  END IF;\n", self.now());
+        // One that was dropped, detached or renamed meanwhile is no matter; another one under its name is.
+        let before = format!(
+            "  part := {};\n  IF part IS NULL THEN\n    IF {} THEN\n      \
+             RAISE EXCEPTION '% is no longer the partition that was to be detached', {} USING HINT = 'migrate reopen, then migrate abort';\n    \
+             END IF;\n    RETURN;\n  END IF;\n",
+            self.now(),
+            is_part(part, whole),
+            literal(&part.plain())
+        );
         let sql = vec![with_rule(whole, bound, "  part regclass;\n", &before, &act)];
         let mut locks_of_proof = locks(LockMode::AccessExclusive);
         locks_of_proof.push(TableLock { table: (*whole).clone(), mode: LockMode::AccessShare });
@@ -239,13 +261,12 @@ impl Going<'_> {
         step(title, vec![self.each_checked("DROP CONSTRAINT", "true")], Vec::new(), vec![lock])
     }
 
-    /// What is to be detached: the partition of that name, or, if nothing has the name, that of the bound.
+    /// What is to be detached: the partition of that bound, whatever it is called by now.
     fn now(&self) -> String {
-        let (whole, part) = (literal(&self.whole.to_string()), literal(&self.part.to_string()));
         format!(
             "(SELECT c.oid::regclass FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid\n    \
-             WHERE i.inhparent = {whole}::regclass\n      \
-             AND (c.oid = to_regclass({part}) OR to_regclass({part}) IS NULL AND pg_get_expr(c.relpartbound, c.oid) = {}))",
+             WHERE i.inhparent = {}::regclass AND pg_get_expr(c.relpartbound, c.oid) = {})",
+            literal(&self.whole.to_string()),
             literal(self.bound)
         )
     }
