@@ -428,3 +428,29 @@ async fn a_view_that_gets_a_column_must_be_dropped_and_created() {
     let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
     project.migrate(&["expand"]).await.expect(1).says("write DROP VIEW and CREATE VIEW instead");
 }
+
+/// While a table or a column is sealed its foreign key stops nobody: in psql it would be gone.
+#[tokio::test]
+async fn a_sealed_foreign_key_stops_no_new_code_and_comes_back() {
+    let setup = "CREATE TABLE users (id int PRIMARY KEY); INSERT INTO users SELECT generate_series(1, 5);
+        CREATE TABLE notes (id int PRIMARY KEY, who int CONSTRAINT noted REFERENCES users); INSERT INTO notes SELECT i, i FROM generate_series(1, 3) AS i;
+        COMMENT ON CONSTRAINT noted ON notes IS 'who wrote it';";
+    for file in ["DROP TABLE notes;", "ALTER TABLE notes DROP COLUMN who;"] {
+        let project = Project::new(setup, &[("0001_x.sql", file)]).await;
+        let database = &project.database;
+        let key = "SELECT string_agg(pg_get_constraintdef(oid) || coalesce(obj_description(oid), ''), ' ') FROM pg_constraint WHERE conname = 'noted'";
+        let before = database.text(key).await;
+        project.migrate(&["expand"]).await.expect(0);
+        project.register("web-1", "1").await;
+        project.migrate(&["contract"]).await.expect(0).says("sealed");
+        database.run("DELETE FROM users WHERE id = 5").await;
+        project.migrate(&["reopen", "1"]).await.expect(0);
+        assert_eq!(database.text(key).await, before);
+        project.migrate(&["contract"]).await.expect(0).says("sealed");
+        database.run("DELETE FROM users WHERE id = 1").await;
+        // A row that points at nothing now: the key holds for new ones.
+        project.migrate(&["reopen", "1"]).await.expect(0);
+        assert!(database.text(key).await.contains("NOT VALID"));
+        project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+    }
+}

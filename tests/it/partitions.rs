@@ -553,3 +553,28 @@ async fn verification_outlasts_a_lock() {
     run(&mut locker, "DROP TABLE ev_2; COMMIT").await;
     verify.await.unwrap().expect(0).says("public.ev is locked");
 }
+
+/// A renamed column is right under its new name while it is sealed, whoever wrote past the triggers.
+#[tokio::test]
+async fn a_rename_outlasts_partitions_that_come_while_it_is_sealed() {
+    let project = project("ALTER TABLE ev RENAME COLUMN name TO title;").await;
+    let database = &project.database;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    database.run(&LATE.replace("(at, id, name)", "(at, id, title)")).await;
+    database.run("ALTER TABLE ev DISABLE TRIGGER ALL; UPDATE ev SET title = 'past' WHERE id = 7;
+            DO $$ DECLARE t record; BEGIN FOR t IN SELECT tgname FROM pg_trigger WHERE tgrelid = 'ev'::regclass AND NOT tgisinternal LOOP
+            EXECUTE format('ALTER TABLE ev ENABLE ALWAYS TRIGGER %I', t.tgname); END LOOP; END $$").await;
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    let same = "SELECT count(*) FILTER (WHERE title IS DISTINCT FROM name) || ' ' || count(*) FILTER (WHERE title = 'past') FROM ev";
+    assert_eq!(database.text(same).await, "0 2");
+    project.migrate(&["verify"]).await.expect(0);
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    let later = LATE.replace("ev_3", "ev_4").replace("200", "300").replace("TO (300)", "TO (400)");
+    database.run(&later.replace("(at, id, name)", "(at, id, title)")).await;
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+    assert_eq!(database.text("SELECT count(*)::text FROM ev WHERE title IS NULL").await, "0");
+}

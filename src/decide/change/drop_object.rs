@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use crate::decide::change::let_go;
 use crate::decide::change::supported_table;
 use crate::decide::draft::{Draft, Phase, Touch, step, table_step};
 use crate::decide::plan::{Mode, Step, TableLock};
@@ -129,7 +130,9 @@ fn table(draft: &mut Draft<'_>, span: &Range<usize>, object: &Object) -> Result<
     for column in &known.columns {
         draft.claim(Phase::Contract, Touch::Change, span, table, &column.name)?;
     }
-    let parents = known.constraints.iter().filter_map(|constraint| constraint.parent.clone());
+    let gone = let_go::plan(draft, table, None);
+    let stay = known.constraints.iter().filter(|constraint| !gone.contains(&constraint.name));
+    let parents = stay.filter_map(|constraint| constraint.parent.clone());
     let mut locks: Vec<TableLock> = parents
         .filter(|parent| parent != table)
         .map(|table| TableLock { table, mode: LockMode::AccessExclusive })

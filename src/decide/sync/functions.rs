@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Mapping, Shape, Typed, Up, typed_result};
+use super::{Mapping, NewSide, Shape, Typed, Up, typed_result};
 use crate::words::ident::{Ident, QualifiedName};
 
 impl Mapping {
@@ -217,8 +217,19 @@ impl Mapping {
             .collect()
     }
 
-    /// The assignments that bring the hidden old columns up to the new ones, where those say something else.
+    /// The copy of a column that is renamed. While sealed it is what is hidden, and the column itself, under its new name, is
+    /// right.
+    fn shadow(&self) -> Option<&NewSide> {
+        self.new.iter().find(|new| self.old.iter().any(|old| old.sealed_name == new.column.name))
+    }
+
+    /// The assignments that bring what is hidden up to the new columns, where those say something else.
     pub(crate) fn resync(&self) -> Vec<String> {
+        if let Some(shadow) = self.shadow() {
+            let up = self.call(&self.up_function(&shadow.column.name), shadow.up.reads(), "", Shape::Sealed);
+            let name = &shadow.sealed_name;
+            return vec![format!("{name} = CASE WHEN {} THEN {up} ELSE {name} END", self.need_resync())];
+        }
         self.computed_old()
             .map(|(old, down)| {
                 let name = &old.sealed_name;
@@ -230,6 +241,9 @@ impl Mapping {
 
     /// True for a row of which the hidden old columns are not what the new ones say: somebody wrote past the triggers.
     pub(crate) fn need_resync(&self) -> String {
+        if self.shadow().is_some() {
+            return self.wrong(Shape::Sealed);
+        }
         let new = self.new.iter().map(|new| self.name_in(&new.column.name, Shape::Sealed));
         let some: Vec<String> = new.map(|name| format!("{name} IS NOT NULL")).collect();
         format!("({}) AND ({})", self.wrong(Shape::Sealed), some.join(" OR "))

@@ -47,9 +47,15 @@ impl Statement {
         if matches!(&self.kind, StatementKind::Data(_) | StatementKind::Update { .. }) {
             return self.objects.iter().map(|object| &object.name).collect();
         }
+        if let StatementKind::DropObjects(dropped) = &self.kind {
+            return dropped.targets.iter().map(|target| &target.name.name).collect();
+        }
         let StatementKind::AlterTable { table, actions, .. } = &self.kind else { return Vec::new() };
         let named = actions.iter().flat_map(|(_, action)| match action {
-            Action::RenameColumn { .. } | Action::AlterType { .. } | Action::DropConstraint { .. } => {
+            Action::RenameColumn { .. }
+            | Action::AlterType { .. }
+            | Action::DropColumn { .. }
+            | Action::DropConstraint { .. } => {
                 vec![&table.name]
             }
             Action::AttachPartition { partition, .. } | Action::DetachPartition { partition } => {
