@@ -578,3 +578,37 @@ async fn a_rename_outlasts_partitions_that_come_while_it_is_sealed() {
     project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
     assert_eq!(database.text("SELECT count(*)::text FROM ev WHERE title IS NULL").await, "0");
 }
+
+/// A row that goes to another partition is no new row: a null that new code gave it stays.
+#[tokio::test]
+async fn a_null_of_new_code_moves_with_its_row() {
+    let setup = "CREATE TABLE evp (id int, at int NOT NULL, active boolean, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+        CREATE TABLE evp_1 PARTITION OF evp FOR VALUES FROM (0) TO (100);
+        CREATE TABLE evp_2 (active boolean, at int NOT NULL, id int, PRIMARY KEY (id, at)); ALTER TABLE evp ATTACH PARTITION evp_2 FOR VALUES FROM (100) TO (200);
+        INSERT INTO evp VALUES (1, 1, true), (2, 1, true), (3, 1, true), (4, 1, false);";
+    let file = "ALTER TABLE evp ADD COLUMN status text; UPDATE evp SET status = CASE WHEN active THEN 'on' ELSE 'off' END;
+        -- migrate: down active = (status = 'on')
+        ALTER TABLE evp DROP COLUMN active;";
+    let project = Project::new(setup, &[("0001_x.sql", file)]).await;
+    let database = &project.database;
+    project.migrate(&["expand"]).await.expect(0);
+    // Old code's rows move before the backfill has reached them.
+    database
+        .run("UPDATE evp SET at = 150 WHERE id = 4; UPDATE evp SET at = 151, active = true WHERE id = 4")
+        .await;
+    project.migrate(&["backfill"]).await.expect(0);
+    let rows = "SELECT string_agg(id || ':' || coalesce(status, '-'), ' ' ORDER BY id) FROM evp";
+    assert_eq!(database.text(rows).await, "1:on 2:on 3:on 4:on");
+    database.run("UPDATE evp SET status = NULL WHERE id = 1; UPDATE evp SET at = 150 WHERE id = 1; UPDATE evp SET status = NULL, at = 150 WHERE id = 2").await;
+    assert_eq!(database.text(rows).await, "1:- 2:- 3:on 4:on");
+    // A new row of old code in the same transaction is one.
+    database
+        .run("BEGIN; UPDATE evp SET at = 160 WHERE id = 1; INSERT INTO evp (id, at) VALUES (9, 160); COMMIT")
+        .await;
+    assert_eq!(database.text(rows).await, "1:- 2:- 3:on 4:on 9:off");
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    database.run("UPDATE evp SET status = NULL WHERE id = 3; UPDATE evp SET at = 170 WHERE id = 3").await;
+    assert_eq!(database.text(rows).await, "1:- 2:- 3:- 4:on 9:off");
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+}

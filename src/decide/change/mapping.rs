@@ -109,6 +109,7 @@ pub(crate) fn mappings(
             old,
             others: Vec::new(),
             evidence,
+            moves_by: moves_by(known),
         };
         mapping.others = others(&mapping, work, known);
         mapping
@@ -240,6 +241,15 @@ fn new_side(added: &Added, filled: &Filled) -> NewSide {
     };
     let column = Typed { name: added.column.name.clone(), type_sql: added.column.type_sql.clone() };
     NewSide { sealed_name: column.name.clone(), column, up }
+}
+
+/// The columns by which a row goes to another partition, and those by which it is known; none of an ordinary table.
+fn moves_by(known: &Table) -> Vec<Ident> {
+    let Some(partitions) = &known.partitions else { return Vec::new() };
+    let primary = known.indexes.iter().find(|index| index.primary);
+    let key =
+        primary.iter().flat_map(|index| &index.columns).filter(|column| !partitions.key.contains(*column));
+    partitions.key.iter().chain(key).cloned().collect()
 }
 
 fn typed(column: &Column) -> Typed {

@@ -181,7 +181,7 @@ impl Mapping {
 
     /// `DROP FUNCTION` statements for everything that [`Self::create_functions`] makes, and for trigger functions.
     pub(crate) fn drop_functions(&self) -> Vec<String> {
-        let kinds = ["given", "derive", "note"].map(|kind| self.function(&[kind]));
+        let kinds = ["given", "derive", "moved", "note"].map(|kind| self.function(&[kind]));
         let mut all: Vec<QualifiedName> = kinds.into();
         all.extend([
             self.consistent_function(),

@@ -7,6 +7,7 @@
 
 mod across;
 mod functions;
+mod moved;
 mod repair;
 mod triggers;
 mod watch;
@@ -38,6 +39,8 @@ pub(crate) struct Mapping {
     pub(crate) others: Vec<Other>,
     /// Whether writes of its old columns show that old code is alive.
     pub(crate) evidence: bool,
+    /// Of a partitioned table, the columns that decide where a row is and those of its primary key.
+    pub(crate) moves_by: Vec<Ident>,
 }
 
 /// A column that is only read.

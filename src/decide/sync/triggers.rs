@@ -35,10 +35,14 @@ impl Mapping {
         let mut sql = Vec::new();
         if self.has_given() {
             let body = if self.has_up() { self.given_body(shape) } else { self.dropped_body(shape) };
-            sql.push(self.trigger_function("given", "", &body));
+            sql.push(self.trigger_function("given", "", &self.unless_moved(&body, shape)));
         }
         if self.has_up() {
-            sql.push(self.trigger_function("derive", "", &self.derive_body(shape)));
+            let body = self.derive_body(shape);
+            sql.push(self.trigger_function("derive", "", &self.unless_moved(&body, shape)));
+        }
+        if self.has_moved() {
+            sql.push(self.trigger_function("moved", "", &self.moved_body(shape)));
         }
         if self.has_note() {
             sql.push(self.trigger_function("note", EVIDENCE_OPTIONS, &self.note_body()));
@@ -49,7 +53,12 @@ impl Mapping {
     /// A trigger needs no right to execute its function, so nobody else gets one: who could attach the one that runs
     /// with our rights to a table of their own could keep every gate shut.
     pub(crate) fn close_trigger_functions(&self) -> Vec<String> {
-        let kinds = [("given", self.has_given()), ("derive", self.has_up()), ("note", self.has_note())];
+        let kinds = [
+            ("given", self.has_given()),
+            ("derive", self.has_up()),
+            ("moved", self.has_moved()),
+            ("note", self.has_note()),
+        ];
         let made = kinds.iter().filter(|(_, made)| *made);
         made.map(|(kind, _)| format!("REVOKE ALL ON FUNCTION {}() FROM PUBLIC", self.function(&[kind])))
             .collect()
@@ -243,6 +252,10 @@ impl Mapping {
         }
         if self.has_up() {
             list.push((format!("{LAST}pontoon_{}_derive", self.id), "derive", self.derive_when()));
+        }
+        if self.has_moved() {
+            let moves = format!("{} AND {}", self.not_skipped(), changed(&self.moves_by));
+            list.push((format!("{LAST}pontoon_{}_moved", self.id), "moved", vec![("UPDATE", moves)]));
         }
         list
     }

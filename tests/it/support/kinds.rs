@@ -904,8 +904,8 @@ pub(crate) const KINDS: &[Kind] = &[
         plain: None,
         old: Code {
             insert: "INSERT INTO users (id, half, street) VALUES ({id}, {v} % 2, 'N{v}')",
-            update: "UPDATE users SET street = 'N{v}', half = {v} % 2 WHERE id = {id}",
-            sees: "SELECT street = 'N{v}' AND half = {v} % 2 FROM users WHERE id = {id}",
+            update: "UPDATE users SET street = 'N{v}' WHERE id = {id}",
+            sees: "SELECT street = 'N{v}' FROM users WHERE id = {id}",
         },
         new: Code {
             insert: "WITH u AS (INSERT INTO users (id) VALUES ({id}) RETURNING id, half) INSERT INTO addresses (id, half, road) SELECT id, half, 'N{v}' FROM u",
