@@ -102,7 +102,8 @@ impl From<PgError> for Failure {
             PgError::Overtaken(_) => {
                 Self::new(Kind::Busy, error.to_string()).next("migrate status, then the same command again")
             }
-            PgError::Unreachable { .. } | PgError::Lost(_) => Self::environment(error.to_string()),
+            PgError::Unreachable { .. } | PgError::Lost(_) => Self::environment(error.to_string())
+                .next("see that psql connects with the same URL, then the same command again"),
             PgError::Refused(refusal) if refusal.code == "42501" => Self::environment(error.to_string())
                 .next("run migrate as the owner of the tables and of the ledger's schema"),
             PgError::Refused(refusal) if refusal.code == "25006" => {

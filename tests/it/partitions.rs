@@ -612,3 +612,20 @@ async fn a_null_of_new_code_moves_with_its_row() {
     assert_eq!(database.text(rows).await, "1:- 2:- 3:- 4:on 9:off");
     project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
 }
+
+/// A change of type takes along what the whole has; what somebody built on one partition meanwhile stops it by name.
+#[tokio::test]
+async fn what_is_built_on_one_partition_meanwhile_is_not_lost() {
+    let project = project("ALTER TABLE ev ALTER COLUMN qty TYPE bigint;").await;
+    let database = &project.database;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    project.register("web-1", "1").await;
+    database
+        .run("CREATE INDEX extra ON ev_1 (qty); ALTER TABLE ev_2 ADD CONSTRAINT small CHECK (qty < 1000)")
+        .await;
+    project.migrate(&["contract"]).await.expect(4).says("extra of public.ev_1").says("small of public.ev_2");
+    database.run("DROP INDEX extra; ALTER TABLE ev_2 DROP CONSTRAINT small").await;
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+}
