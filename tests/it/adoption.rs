@@ -146,6 +146,13 @@ async fn doctor_names_what_changed_behind_the_back_of_the_ledger() {
     project.migrate(&["abort", "1"]).await.expect(0);
     project.database.run("CREATE FUNCTION pontoon.m9_1_up() RETURNS int LANGUAGE sql AS 'SELECT 1'").await;
     project.migrate(&["doctor"]).await.expect(4).says("function pontoon.m9_1_up()");
+    project.database.run("ALTER TABLE t ADD COLUMN _pontoon_9_name text CONSTRAINT _pontoon_9_c CHECK (true); CREATE INDEX _pontoon_9_i ON t (_pontoon_9_name)").await;
+    let doctor = project.migrate(&["doctor"]).await;
+    doctor
+        .expect(4)
+        .says("column _pontoon_9_name of t")
+        .says("constraint _pontoon_9_c of t")
+        .says("index _pontoon_9_i");
 }
 
 #[tokio::test]

@@ -422,7 +422,17 @@ SELECT o.what FROM (
     UNION ALL
     SELECT format('function %s', p.oid::regprocedure), 'pontoon_' || p.proname
     FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
-    WHERE n.nspname = $2::text AND p.proname ~ '^m[0-9]+_') AS o
+    WHERE n.nspname = $2::text AND p.proname ~ '^m[0-9]+_'
+    UNION ALL
+    SELECT format('column %I of %s', a.attname, a.attrelid::regclass), 'pontoon_m' || substr(a.attname, 10)
+    FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p')
+    WHERE a.attname ~ '^_pontoon_[0-9]+_' AND NOT a.attisdropped AND NOT c.relispartition
+    UNION ALL
+    SELECT format('%s %s', CASE WHEN c.relkind IN ('i', 'I') THEN 'index' ELSE 'table' END, c.oid::regclass), 'pontoon_m' || substr(c.relname, 10)
+    FROM pg_class AS c WHERE c.relname ~ '^_pontoon_[0-9]+_' AND c.relkind IN ('r', 'p', 'i', 'I') AND NOT c.relispartition
+    UNION ALL
+    SELECT format('constraint %I of %s', k.conname, k.conrelid::regclass), 'pontoon_m' || substr(k.conname, 10)
+    FROM pg_constraint AS k WHERE k.conname ~ '^_pontoon_[0-9]+_' AND k.conparentid = 0 AND k.coninhcount = 0 AND k.conrelid <> 0) AS o
 WHERE NOT EXISTS (SELECT FROM unnest($1::text[]) AS k (beginning) WHERE starts_with(o.name, 'pontoon_' || k.beginning))
 ORDER BY o.what
 
