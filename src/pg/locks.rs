@@ -16,6 +16,8 @@ pub(crate) struct Blocker {
     pub(crate) application: String,
     pub(crate) role: String,
     pub(crate) age_seconds: Option<i64>,
+    /// Whether it runs nothing, and keeps its transaction open.
+    pub(crate) idle: bool,
     pub(crate) query: Option<String>,
 }
 
@@ -26,10 +28,12 @@ impl fmt::Display for Blocker {
             write!(f, " ({})", self.application)?;
         }
         if let Some(age) = self.age_seconds {
-            write!(f, ", in a transaction for {age} s")?;
+            let idle = if self.idle { "idle " } else { "" };
+            write!(f, ", {idle}in a transaction for {age} s")?;
         }
+        let last = if self.idle { ", its last statement" } else { "" };
         match self.query.as_deref().map(str::trim) {
-            Some(query) if !query.is_empty() => write!(f, ": {}", query.replace('\n', " ")),
+            Some(query) if !query.is_empty() => write!(f, "{last}: {}", query.replace('\n', " ")),
             _ => Ok(()),
         }
     }

@@ -150,9 +150,9 @@ async fn doctor_names_what_changed_behind_the_back_of_the_ledger() {
     let doctor = project.migrate(&["doctor"]).await;
     doctor
         .expect(4)
-        .says("column _pontoon_9_name of t")
-        .says("constraint _pontoon_9_c of t")
-        .says("index _pontoon_9_i");
+        .says("column _pontoon_9_name of public.t")
+        .says("constraint _pontoon_9_c of public.t")
+        .says("index public._pontoon_9_i");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! indexes that new code searches by; contract gives the original column the new name and hides the shadow.
 //! Locks: ACCESS EXCLUSIVE, catalog-only.
 //! Undo: the renames backwards, one short transaction.
-//! Limits: generated columns and views over the column are refused; the name may not be used again in the same file.
+//! Limits: generated columns are refused; the name may not be used again in the same file.
 
 use std::ops::Range;
 

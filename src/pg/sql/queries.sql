@@ -330,7 +330,8 @@ INSERT INTO pontoon.event (version, what, detail) VALUES ($1, $2, $3) RETURNING 
 -- name: blockers
 -- Purpose: who holds locks on tables, oldest transaction first. $1 tables.
 SELECT a.pid, coalesce(a.application_name, '') AS application, coalesce(a.usename, '') AS role,
-       extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS age_seconds, left(a.query, 80) AS query
+       extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS age_seconds,
+       coalesce(a.state LIKE 'idle in transaction%', false) AS idle, left(a.query, 80) AS query
 FROM pg_stat_activity AS a
 WHERE a.pid <> pg_backend_pid() AND a.pid IN (
     SELECT l.pid FROM pg_locks AS l
@@ -341,7 +342,8 @@ ORDER BY a.xact_start NULLS LAST LIMIT 3
 -- name: waits_for
 -- Purpose: whom a running statement waits for. $1 pid of our own backend.
 SELECT a.pid, coalesce(a.application_name, '') AS application, coalesce(a.usename, '') AS role,
-       extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS age_seconds, left(a.query, 80) AS query
+       extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS age_seconds,
+       coalesce(a.state LIKE 'idle in transaction%', false) AS idle, left(a.query, 80) AS query
 FROM pg_stat_activity AS a WHERE a.pid = ANY (pg_blocking_pids($1::int)) ORDER BY a.xact_start NULLS LAST LIMIT 3
 
 -- name: backend_gone
