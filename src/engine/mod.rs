@@ -7,6 +7,7 @@ pub(crate) mod baseline;
 pub(crate) mod batch;
 pub mod client;
 pub(crate) mod contract;
+mod contract_checks;
 pub(crate) mod culprit;
 pub(crate) mod doctor;
 pub(crate) mod expand;

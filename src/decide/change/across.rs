@@ -6,16 +6,16 @@ use crate::decide::change::mapping::hidden_name;
 use crate::decide::change::move_limits::{
     base_type, check_replacement, check_rest_of_file, check_shift, counts_by_itself,
 };
-use crate::decide::change::move_source::{no_key, points_at, unique_of};
+use crate::decide::change::move_source::{no_key, unique_of};
+use crate::decide::change::move_steps::{drop, expand, jobs};
 use crate::decide::change::partitioned;
-use crate::decide::draft::{Crossing, Draft, Role, TableDraft, step, table_step};
-use crate::decide::plan::{self, Job, Loss, Once, Step, TableLock, Work};
+use crate::decide::draft::{Crossing, Draft, Role, TableDraft};
+use crate::decide::plan::{Job, Loss, Step};
 use crate::decide::sync::{Across, Left, Shape, Typed};
 use crate::model::catalog::{Catalog, Table};
 use crate::model::problem::Problem;
 use crate::model::sql::Expression;
-use crate::words::ident::{Ident, QualifiedName, literal};
-use crate::words::lock_mode::LockMode;
+use crate::words::ident::{Ident, QualifiedName};
 
 /// What one move adds to the plan.
 pub(crate) struct Parts {
@@ -343,87 +343,4 @@ fn follow_the_seal(draft: &mut Draft<'_>, across: &Across, known: &Table, fence:
     {
         work.seal.extend(sealed.into_iter().zip(open));
     }
-}
-
-/// One table after the other: whoever writes both then never waits for a step that waits for them. What is written meanwhile
-/// is found by the backfill.
-fn expand(draft: &Draft<'_>, across: &Across) -> Vec<Step> {
-    let (source, target) = (&across.source, &across.target);
-    let mut sql = across.create_functions();
-    sql.extend(across.trigger_functions(Shape::Open));
-    sql.extend(across.close_trigger_functions());
-    sql.extend(across.create_triggers(target));
-    let mut undo = across.drop_triggers(target, Shape::Open);
-    undo.extend(across.drop_functions());
-    let title =
-        |from: &QualifiedName, to: &QualifiedName| format!("let {} follow {}", to.plain(), from.plain());
-    let mut back = across.drop_triggers(source, Shape::Open);
-    if !points_at(draft, target, source).is_empty() {
-        // Without the triggers a row could no longer change a key that the other table has.
-        back.insert(0, drop_keys(target, source));
-    }
-    // Functions are bound to the source.
-    let bound = TableLock { table: source.clone(), mode: LockMode::RowExclusive };
-    let mut first = if draft.created.contains(target) {
-        step(title(target, source), sql, undo, Vec::new())
-    } else {
-        table_step(target, title(target, source), sql, undo)
-    };
-    first.locks.push(bound);
-    vec![first, table_step(source, title(source, target), across.create_triggers(source), back)]
-}
-
-/// Drops the foreign keys of one table that point at another, whatever they are called.
-fn drop_keys(of: &QualifiedName, parent: &QualifiedName) -> String {
-    format!(
-        "DO $pontoon$\nDECLARE\n  key record;\nBEGIN\n  FOR key IN SELECT conname FROM pg_constraint\n    \
-         WHERE contype = 'f' AND conrelid = {}::regclass AND confrelid = {}::regclass AND conparentid = 0\n  LOOP\n    \
-         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', {}::regclass, key.conname);\n  END LOOP;\nEND\n$pontoon$",
-        literal(&of.to_string()),
-        literal(&parent.to_string()),
-        literal(&of.to_string())
-    )
-}
-
-fn drop(across: &Across, fence: Option<String>) -> Vec<Step> {
-    let (source, target) = (&across.sealed_source, &across.target);
-    let mut rest: Vec<String> = fence.into_iter().collect();
-    rest.extend(across.drop_triggers(target, Shape::Sealed));
-    rest.extend(across.drop_functions());
-    let title = |from: &QualifiedName, to: &QualifiedName| {
-        format!("let {} no longer follow {}", to.plain(), from.plain())
-    };
-    let first = across.drop_triggers(&across.source, Shape::Sealed);
-    vec![
-        table_step(source, title(&across.source, target), first, Vec::new()),
-        table_step(target, title(target, &across.source), rest, Vec::new()),
-    ]
-}
-
-/// One job; where the rows of a partitioned table make those of another, one that copies what is there, and one that looks at
-/// each partition, those that come later too.
-fn jobs(across: &Across, crossing: &Crossing, number: usize) -> Vec<Job> {
-    let id =
-        |kind: &str, table: &QualifiedName| format!("{kind}{}_a{number}:{}", across.version, table.plain());
-    let job = |id: String, table: &QualifiedName, copy: Option<Once>| Job {
-        id,
-        table: table.clone(),
-        work: Work::Across(Box::new(plan::Across {
-            copy,
-            rows_of: across.rows_of(Shape::Open).clone(),
-            rows_of_sealed: across.rows_of(Shape::Sealed).clone(),
-            lock: across.lock(),
-            change: across.change(),
-            wrong: across.disagrees(Shape::Open),
-            wrong_sealed: across.disagrees(Shape::Sealed),
-            skip: across.version.clone(),
-        })),
-    };
-    let (source, target) = (&across.source, &across.target);
-    let Some(copy) = &crossing.copy else { return vec![job(id("m", target), target, None)] };
-    let mut jobs = vec![job(id("d", target), target, Some(copy.clone()))];
-    if across.source_is_partitioned {
-        jobs.push(job(id("m", source), source, None));
-    }
-    jobs
 }

@@ -30,6 +30,7 @@ pub(crate) mod mapping;
 pub(crate) mod move_columns;
 pub(crate) mod move_limits;
 pub(crate) mod move_source;
+mod move_steps;
 pub(crate) mod names;
 pub(crate) mod partition;
 pub(crate) mod partitioned;
