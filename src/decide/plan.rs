@@ -139,6 +139,9 @@ pub(crate) struct Across {
     pub(crate) rows_of_sealed: QualifiedName,
     /// Locks the rows of the other side that a batch reads.
     pub(crate) lock: Ranged,
+    /// Locks the batch's own rows without waiting, where they are there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hold: Option<Ranged>,
     /// Computes the batch's rows.
     pub(crate) change: Ranged,
     /// True for a row `r` that does not agree: what the last sweep and verification count.
@@ -230,7 +233,7 @@ impl Job {
             for name in [&mut across.rows_of, &mut across.rows_of_sealed] {
                 name.clone_from(&partition);
             }
-            for statement in [&mut across.lock, &mut across.change] {
+            for statement in [&mut across.lock, &mut across.change].into_iter().chain(&mut across.hold) {
                 statement.rows_of = Some(partition.clone());
             }
         }

@@ -14,6 +14,14 @@ const MAX_BATCH: i64 = 2_048;
 /// deadlock it is always the batch that gives way.
 const ROW_WAIT_MS: u32 = 500;
 
+/// The same once it holds rows of another table, for which writers of this one wait: they may have waited nearly as long as
+/// that already.
+const HELD_WAIT_MS: u32 = 10;
+
+fn hurry() -> String {
+    format!("SET LOCAL lock_timeout = '{HELD_WAIT_MS}ms'")
+}
+
 /// Opens a batch's transaction. A crash of the server may lose its last commits, data and marker together. A data job
 /// means what its author's names mean, and fires every trigger. Triggers, checks and indexes of the user find what they name
 /// without a schema.
@@ -41,8 +49,8 @@ pub(crate) fn batch_change(job: &Job, first: i64, end: i64) -> Vec<String> {
 
 fn listed(once: &Once, first: i64, end: i64) -> Vec<String> {
     let numbers = format!("{0} >= {first} AND {0} < {end}", once.number);
-    let lock = once.lock.as_ref().map(|lock| lock.at(&numbers));
-    lock.into_iter().chain([format!("{} WHERE {numbers}{}", once.before, once.after)]).collect()
+    let lock = once.lock.iter().flat_map(|lock| [lock.at(&numbers), hurry()]);
+    lock.chain([format!("{} WHERE {numbers}{}", once.before, once.after)]).collect()
 }
 
 /// Converts the rows that a condition picks; `which` makes it for what the rows are called, such as `r.`.
@@ -55,7 +63,12 @@ pub(crate) fn convert_rows(job: &Job, which: impl Fn(&str) -> String) -> Vec<Str
             which(""),
             convert.need
         )],
-        Work::Across(across) => vec![across.lock.at(&which("r.")), across.change.at(&which("r."))],
+        Work::Across(across) => {
+            let mut statements = vec![across.lock.at(&which("r.")), hurry()];
+            statements.extend(across.hold.iter().map(|hold| hold.at(&which("r."))));
+            statements.push(across.change.at(&which("r.")));
+            statements
+        }
         Work::Once(_) => Vec::new(),
     }
 }

@@ -54,7 +54,7 @@ impl Problem {
     pub(crate) fn unsupported(span: Range<usize>, what: &str) -> Self {
         Self::new("unsupported", span, format!("{what} is not supported"), "this statement").help(
             "to run it as written, put `-- migrate: phase expand` or `-- migrate: phase contract` on the line above \
-             (it is then not analysed)",
+             (it is then not analysed: whoever uses what it locks waits until it is done)",
         )
     }
 

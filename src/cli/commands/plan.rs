@@ -58,7 +58,10 @@ fn describe(text: &mut String, plan: &Plan) {
                     writeln!(text, "UPDATE ONLY {}\nSET {set}\nWHERE <pages> AND ({need});\n", job.table)
                 }
                 Work::Across(across) => {
-                    writeln!(text, "{};\n{};\n", across.lock.at("<pages>"), across.change.at("<pages>"))
+                    let hold = across.hold.iter().map(|hold| format!("{};\n", hold.at("<pages>")));
+                    let hold: String = hold.collect();
+                    let (lock, change) = (across.lock.at("<pages>"), across.change.at("<pages>"));
+                    writeln!(text, "{lock};\n{hold}{change};\n")
                 }
                 Work::Once(_) => Ok(()),
             };

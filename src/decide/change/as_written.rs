@@ -23,6 +23,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, phase: AsWritte
         )
         .help("run it by hand; a directive cannot make it part of a phase"));
     }
+    draft.warnings.push(format!("{first}: nobody has looked at what it locks, and for how long"));
     match phase {
         AsWritten::Expand => {
             draft.note(&statement.span, first, "expand: run as written, not analysed; abort leaves it");

@@ -92,6 +92,14 @@ pub(crate) fn plan(
         Some(_) => "expand: kept in step by `down`; contract: seal, soak, drop",
         None => "contract: seal, soak, drop",
     };
+    if down.is_none() && !generated {
+        draft.warnings.push(format!(
+            "rows that new code writes have no {}.{}: old code reads {} there until the drop",
+            table.plain(),
+            column.as_str(),
+            old.default.as_deref().unwrap_or("null")
+        ));
+    }
     draft.note(span, what, becomes);
     draft.table(table).dropped.push(Dropped {
         column: column.clone(),

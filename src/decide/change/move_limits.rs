@@ -124,7 +124,10 @@ pub(super) fn check_replacement(
                 title,
                 "the key is taken over here",
             )
-            .help("give the new column a DEFAULT that takes numbers from the old one's sequence"));
+            .help(
+                "in a migration before, `ALTER SEQUENCE … OWNED BY NONE` (`-- migrate: phase expand`), so that the sequence outlives its \
+                 table; then give the new column a DEFAULT that takes numbers from it",
+            ));
         }
     }
     Ok(())

@@ -75,6 +75,7 @@ pub(super) fn jobs(across: &Across, crossing: &Crossing, number: usize) -> Vec<J
             rows_of: across.rows_of(Shape::Open).clone(),
             rows_of_sealed: across.rows_of(Shape::Sealed).clone(),
             lock: across.lock(),
+            hold: across.hold(),
             change: across.change(),
             wrong: across.disagrees(Shape::Open),
             wrong_sealed: across.disagrees(Shape::Sealed),

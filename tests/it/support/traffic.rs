@@ -118,7 +118,14 @@ async fn write(
         match attempt(&mut connection, &manner, &statement).await {
             Ok(_) if sql.starts_with("DELETE") => drop(account.rows.remove(&id)),
             Ok(_) => drop(account.rows.insert(id, value)),
-            Err(error) => account.errors.push(format!("{error}: {statement}")),
+            Err(error) => {
+                let detail = error
+                    .as_database_error()
+                    .and_then(|error| error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>())
+                    .and_then(sqlx::postgres::PgDatabaseError::detail)
+                    .unwrap_or_default();
+                account.errors.push(format!("{error} ({detail}): {statement}"));
+            }
         }
         account.slowest = account.slowest.max(started.elapsed());
         account.writes += 1;

@@ -69,6 +69,17 @@ impl Across {
         }
     }
 
+    /// Locks the rows of the target that a batch changes, after those of the source. Who writes one holds it and waits for its
+    /// source, so nobody may wait for it here.
+    pub(crate) fn hold(&self) -> Option<Ranged> {
+        (!self.makes_rows).then(|| Ranged {
+            head: "SELECT FROM ONLY ".to_owned(),
+            rows_of: Some(self.target.clone()),
+            middle: format!(" AS r WHERE {} AND ", self.need()),
+            tail: " FOR NO KEY UPDATE OF r NOWAIT".to_owned(),
+        })
+    }
+
     /// Computes the target's values for a batch.
     pub(crate) fn change(&self) -> Ranged {
         let names = self.new_names();
