@@ -191,7 +191,7 @@ async fn what_an_earlier_migration_makes_or_takes_away_later_is_not_named_by_the
             "{first} {second}\n{}",
             ran.stderr
         );
-        project.register("web-1", "2").await;
+        project.register("web-1", "1").await;
         project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
     }
 }
