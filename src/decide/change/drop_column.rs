@@ -87,7 +87,7 @@ pub(crate) fn plan(
         .collect();
     draft.gone_constraints.extend(gone);
     draft.claim(Phase::Contract, Touch::Change, span, table, column)?;
-    let _ = let_go::plan(draft, table, Some(column));
+    let_go::plan(draft, table, Some(column));
     let becomes = match &down {
         Some(_) => "expand: kept in step by `down`; contract: seal, soak, drop",
         None => "contract: seal, soak, drop",

@@ -19,7 +19,6 @@ impl Mapping {
         let own = self.columns().into_iter().map(|column| self.name_in(&column.name, shape));
         let mut columns: Vec<Ident> = self.moves_by.iter().map(|name| self.name_in(name, shape)).collect();
         columns.extend(own);
-        columns.dedup();
         let row: Vec<String> = columns.iter().map(|name| format!("NEW.{name}")).collect();
         format!("pg_catalog.md5(ROW({})::text)", row.join(", "))
     }
