@@ -66,7 +66,7 @@ fn declared(step: &Value, fresh: &[&str]) -> Locks {
 /// A table that goes, or gets another name, has another one while it is sealed. A partition counts as its table.
 fn unsealed(table: &str) -> String {
     let table = table.replace("_pontoon_7_", "").replace("public.people", "public.users");
-    let whole = ["public.users", "public.logins", "public.profiles"]
+    let whole = ["public.users", "public.logins", "public.profiles", "public.counts"]
         .into_iter()
         .find(|whole| table.starts_with(&format!("{whole}_")));
     whole.map_or(table, str::to_owned)

@@ -5,7 +5,6 @@ use std::ops::Range;
 use crate::decide::change::partitioned_foreign_key;
 use crate::decide::draft::Draft;
 use crate::decide::plan::Job;
-use crate::model::catalog::Constraint;
 use crate::model::problem::Problem;
 use crate::model::sql::{Action, ConstraintKind, KeyIndex, NewConstraint};
 use crate::words::ident::{Ident, QualifiedName, literal};
@@ -115,16 +114,11 @@ pub(super) fn check_swap(
 ) -> Result<(), Problem> {
     let Some(known) = draft.catalog.table(table) else { return Ok(()) };
     let Some(partitions) = &known.partitions else { return Ok(()) };
-    let points = |key: &Constraint| key.parent.as_ref() == Some(table) && key.parent_columns.contains(column);
-    let pointed = draft.catalog.tables.iter().any(|other| other.constraints.iter().any(points));
     let own = partitions.own.contains(column) || partitions.own_defaults.contains(column);
-    let what = match (own, partitions.apart.contains(column), pointed) {
-        (true, ..) => "has an index, a constraint or a default that only a partition has",
-        (_, true, _) => {
-            "has a NOT NULL, a right, a comment, statistics or an option that only a partition has"
-        }
-        (.., true) => "is pointed at by a foreign key",
-        (false, false, false) => return Ok(()),
+    let what = match (own, partitions.apart.contains(column)) {
+        (true, _) => "has an index, a constraint or a default that only a partition has",
+        (_, true) => "has a NOT NULL, a right, a comment, statistics or an option that only a partition has",
+        (false, false) => return Ok(()),
     };
     let title = format!("`{}` of the partitioned table `{}` {what}", column.as_str(), table.plain());
     Err(refused(span, title, "drop it in a migration before, and make it again in one behind"))

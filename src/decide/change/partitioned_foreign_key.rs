@@ -41,12 +41,27 @@ pub(super) fn add(
             vec![format!("ALTER TABLE IF EXISTS {leaf} DROP CONSTRAINT IF EXISTS {name}")],
             locks,
         ));
-        let title = format!("validate {} for all rows of {}", name.as_str(), leaf.plain());
-        let locks = vec![lock(leaf, LockMode::ShareUpdateExclusive)];
-        steps.push(Step { scans: true, ..step(title, vec![validate(table, leaf, name)], Vec::new(), locks) });
+        steps.push(validate_step(table, leaf, name));
     }
     let (sql, locks) = attach(table, parent, name, text);
     let undo = vec![sql[0].clone(), format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}")];
+    steps.push(step(format!("make them one foreign key of {}", table.plain()), sql, undo, locks));
+    steps
+}
+
+/// The steps that bring one to its end which each partition has, NOT VALID. Backwards it is left so again.
+pub(super) fn prove(
+    table: &QualifiedName,
+    leaves: &[QualifiedName],
+    parent: &QualifiedName,
+    known: &Constraint,
+) -> Vec<Step> {
+    let name = &known.name;
+    let mut steps: Vec<Step> = leaves.iter().map(|leaf| validate_step(table, leaf, name)).collect();
+    let (mut sql, locks) = attach(table, parent, name, &known.definition);
+    let mut undo = vec![sql[0].clone(), format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}")];
+    undo.extend(on_parts(table, leaves, name, &known.definition));
+    sql.extend(comment(table, known));
     steps.push(step(format!("make them one foreign key of {}", table.plain()), sql, undo, locks));
     steps
 }
@@ -77,9 +92,7 @@ pub(super) fn again(
 ) -> Vec<Step> {
     let name = &known.name;
     let (mut again, locks) = attach(table, parent, name, &known.definition);
-    if let Some(comment) = &known.comment {
-        again.push(format!("COMMENT ON CONSTRAINT {name} ON {table} IS {}", literal(comment)));
-    }
+    again.extend(comment(table, known));
     let title = format!("make {} one foreign key again", name.as_str());
     let gone = format!("NOT {}", has_constraint(table, name));
     let mut steps = vec![Step { undo_when: Some(gone), ..step(title, Vec::new(), again, locks) }];
@@ -123,9 +136,40 @@ pub(super) fn on_parts(
     leaves.iter().map(anew).collect()
 }
 
+pub(super) fn drop_part(table: &QualifiedName, leaf: &QualifiedName, name: &Ident) -> String {
+    if_part(table, leaf, None, &format!("ALTER TABLE {leaf} DROP CONSTRAINT IF EXISTS {name}"))
+}
+
+/// One that points at a partitioned table consists of one for each partition of that, which the server names by the columns:
+/// they get the names that they have by the columns' own.
+pub(super) fn rename_by_columns(table: &QualifiedName, version: &str) -> String {
+    format!(
+        "DO $pontoon$\nDECLARE\n  part record;\nBEGIN\n  \
+         FOR part IN SELECT k.conrelid::regclass AS of, k.conname AS name, regexp_replace(k.conname, '_pontoon_{version}_(new_)?', '', 'g') AS plain\n    \
+         FROM pg_constraint AS k JOIN pg_constraint AS whole ON whole.oid = k.conparentid AND whole.conrelid = k.conrelid\n    \
+         WHERE k.contype = 'f' AND k.conname ~ '_pontoon_{version}_'\n      \
+         AND (k.conrelid = {whole}::regclass OR k.conrelid IN (SELECT p.relid FROM pg_partition_tree({whole}::regclass) AS p))\n  LOOP\n    \
+         IF NOT EXISTS (SELECT FROM pg_constraint AS o WHERE o.conrelid = part.of AND o.conname = part.plain) THEN\n      \
+         EXECUTE format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', part.of, part.name, part.plain);\n    \
+         END IF;\n  END LOOP;\nEND\n$pontoon$",
+        whole = literal(&table.to_string()),
+    )
+}
+
 /// A partition that was dropped or detached meanwhile needs none.
 fn not_valid(table: &QualifiedName, leaf: &QualifiedName, name: &Ident, text: &str) -> String {
     if_part(table, leaf, None, &format!("ALTER TABLE {leaf} ADD CONSTRAINT {name} {text} NOT VALID"))
+}
+
+fn comment(table: &QualifiedName, known: &Constraint) -> Option<String> {
+    let comment = known.comment.as_ref()?;
+    Some(format!("COMMENT ON CONSTRAINT {} ON {table} IS {}", known.name, literal(comment)))
+}
+
+fn validate_step(table: &QualifiedName, leaf: &QualifiedName, name: &Ident) -> Step {
+    let title = format!("validate {} for all rows of {}", name.as_str(), leaf.plain());
+    let locks = vec![lock(leaf, LockMode::ShareUpdateExclusive)];
+    Step { scans: true, ..step(title, vec![validate(table, leaf, name)], Vec::new(), locks) }
 }
 
 fn validate(table: &QualifiedName, leaf: &QualifiedName, name: &Ident) -> String {

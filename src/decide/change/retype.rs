@@ -32,6 +32,12 @@ pub(crate) struct Parts {
     pub(crate) restrict: Vec<Step>,
     /// Statements of the swap, each with the one that takes it back; either may be missing.
     pub(crate) swap: Vec<(Option<String>, Option<String>)>,
+    /// Other tables that the swap locks.
+    pub(crate) also_locked: Vec<QualifiedName>,
+    /// Steps behind all swaps.
+    pub(crate) behind: Vec<Step>,
+    /// Old columns whose way back to NOT NULL begins before the swap's.
+    proved_first: BTreeSet<Ident>,
     pub(crate) hidden: Vec<SealedColumn>,
 }
 
@@ -88,14 +94,29 @@ pub(crate) fn parts(
     }
     let names = names(draft, work);
     // Backwards this comes last: the old foreign keys, when the old columns have their names again.
-    let pointing: Vec<HandedOver<'_>> =
-        handed_over(draft, tables, before).into_iter().filter(|key| key.parent == &work.name).collect();
-    let back = pointing.iter().flat_map(|key| key.old_back(&names.version, tables));
+    let handed = handed_over(draft, tables, before);
+    let pointing: Vec<&HandedOver<'_>> = handed.iter().filter(|key| key.parent == &work.name).collect();
+    let back = pointing.iter().flat_map(|key| key.old_back(&names.version, tables).into_iter().rev());
     parts.swap.extend(back.map(|sql| (None, Some(sql))));
+    for key in pointing.iter().filter(|key| key.in_swap) {
+        let (child, name) = (key.child, &key.key.name);
+        parts.swap.push((Some(format!("ALTER TABLE {child} DROP CONSTRAINT {name}")), None));
+        parts.also_locked.extend((child != &work.name).then(|| child.clone()));
+    }
     let indexes: Vec<&Index> =
         known.indexes.iter().filter(|index| index.valid && names.touches(index.columns.iter())).collect();
     let swaps = || indexes.iter().map(|index| SwappedIndex { names: &names, known, index });
-    parts.restrict.extend(swaps().filter(|swap| swap.index.primary).flat_map(|swap| swap.keep_primary()));
+    let primary = swaps().find(|swap| swap.index.primary);
+    parts.restrict.extend(primary.iter().flat_map(SwappedIndex::keep_primary));
+    // What foreign keys point at must be there again when they are.
+    if let Some(primary) = primary.filter(|_| pointing.iter().any(|key| key.in_swap)) {
+        parts.swap.extend(primary.primary_back().into_iter().rev().map(|sql| (None, Some(sql))));
+        for retyped in work.retyped.iter().filter(|retyped| primary.index.columns.contains(&retyped.column)) {
+            let Some(old) = known.column(&retyped.column) else { continue };
+            parts.behind.extend(proof_first(&names, old));
+            parts.proved_first.insert(old.name.clone());
+        }
+    }
     for retyped in &work.retyped {
         let Some(old) = known.column(&retyped.column) else { continue };
         parts.add_column(&names, retyped, old);
@@ -125,9 +146,18 @@ pub(crate) fn parts(
     }
     // Backwards this comes first: the new foreign keys hold the new keys.
     for key in &pointing {
-        let (child, name) = (key.child, &key.key.name);
-        parts.swap.push((None, Some(format!("ALTER TABLE {child} DROP CONSTRAINT IF EXISTS {name}"))));
-        parts.swap.push((None, Some(format!("LOCK TABLE {child} IN ACCESS EXCLUSIVE MODE"))));
+        if key.in_swap {
+            parts.swap.extend(key.new_there(tables).into_iter().map(|sql| (Some(sql), None)));
+        }
+        parts.swap.extend(key.new_gone().into_iter().map(|sql| (None, Some(sql))));
+        if !key.in_swap {
+            parts.swap.push((None, Some(format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", key.child))));
+        }
+    }
+    for key in handed.iter().filter(|key| key.in_swap && key.child == &work.name && key.parent != &work.name)
+    {
+        let rename = Some(key.rename_parts(&names.version));
+        parts.swap.push((rename.clone(), rename));
     }
     parts
 }
@@ -193,6 +223,10 @@ impl Parts {
         for (retyped, old) in &olds {
             let (name, fresh, hidden) = (&old.name, names.fresh(&old.name), names.hidden(&old.name));
             let rename = |from: &Ident, to: &Ident| names.alter(&format!("RENAME COLUMN {from} TO {to}"));
+            let proved_first = self.proved_first.contains(name);
+            if proved_first {
+                self.swap.push((None, Some(names.alter(&format!("ALTER COLUMN {name} SET NOT NULL")))));
+            }
             self.push(rename(name, &hidden), rename(&hidden, name));
             self.push(rename(&fresh, name), rename(name, &fresh));
             if old.identity {
@@ -213,7 +247,7 @@ impl Parts {
             }
             if old.not_null && !old.identity {
                 let [free, set, done] = swap_not_null(draft, names, old);
-                self.push(free, back_not_valid(names, old));
+                self.swap.push((Some(free), (!proved_first).then(|| back_not_valid(names, old))));
                 self.free_partitions(names.table, known, name);
                 self.push(set, names.alter(&format!("ALTER COLUMN {name} DROP NOT NULL")));
                 self.one_way(done);
@@ -277,13 +311,15 @@ impl Parts {
         let mut back = vec![
             names.alter(&format!("ALTER COLUMN {name} DROP IDENTITY")),
             names.alter(&format!("ALTER COLUMN {name} DROP NOT NULL")),
-            back_not_valid(names, old),
+        ];
+        back.extend((!self.proved_first.contains(name)).then(|| back_not_valid(names, old)));
+        back.extend([
             format!("CREATE SEQUENCE {sequence} AS {} {}", old.type_sql, options(old)),
             names.alter(&format!(
                 "ALTER COLUMN {hidden} SET DEFAULT nextval({}::regclass)",
                 literal(&sequence.to_string())
             )),
-        ];
+        ]);
         there.extend(old.sequence_also.clone());
         back.extend(old.sequence_also.clone());
         let forward = keeping_count(sequence, &there, &retyped.conversion.type_sql);
@@ -383,6 +419,26 @@ fn back_to_not_null(names: &Names<'_>, old: &Column) -> [Step; 2] {
         lock(names.table, LockMode::ShareUpdateExclusive),
     );
     [not_null, proof]
+}
+
+/// Backwards, before the swap's own way back: the check that it makes is there and validated already.
+fn proof_first(names: &Names<'_>, old: &Column) -> [Step; 2] {
+    let check = back_check(names, old);
+    let place = format!("{}.{}", names.table.plain(), names.hidden(&old.name).as_str());
+    let lock_all = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", names.table);
+    let proof = undo_only(
+        format!("prove that {place} holds no null"),
+        has_unproved(names.table, &check),
+        vec![names.alter(&format!("VALIDATE CONSTRAINT {check}"))],
+        lock(names.table, LockMode::ShareUpdateExclusive),
+    );
+    let add = undo_only(
+        format!("check {place} for new rows"),
+        format!("NOT {}", has_constraint(names.table, &check)),
+        vec![lock_all, back_not_valid(names, old)],
+        lock(names.table, LockMode::AccessExclusive),
+    );
+    [proof, add]
 }
 
 /// The check on the new columns, as the server itself would write it after a plain ALTER TYPE.

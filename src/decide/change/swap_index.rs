@@ -39,11 +39,7 @@ impl SwappedIndex<'_> {
         let (names, key) = (self.names, self.key());
         // The whole first, as whoever writes takes them.
         let mut undo = vec![format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", names.table)];
-        undo.extend(self.attach(&tail, None, |name| names.hidden(name)));
-        undo.extend(self.comment());
-        if self.index.clustered {
-            undo.push(names.alter(&format!("CLUSTER ON {key}")));
-        }
+        undo.extend(self.primary_back());
         steps.push(undo_only(
             format!("make {} the primary key again", key.as_str()),
             format!("NOT {}", has_constraint(names.table, key)),
@@ -51,6 +47,16 @@ impl SwappedIndex<'_> {
             lock(names.table, LockMode::AccessExclusive),
         ));
         steps
+    }
+
+    /// What makes that index the primary key again.
+    pub(super) fn primary_back(&self) -> Vec<String> {
+        let Some(tail) = rename_in_index(&self.index.definition, Clone::clone) else { return Vec::new() };
+        let names = self.names;
+        let mut sql = self.attach(&tail, None, |name| names.hidden(name));
+        sql.extend(self.comment());
+        sql.extend(self.index.clustered.then(|| names.alter(&format!("CLUSTER ON {}", self.key()))));
+        sql
     }
 
     /// What puts the new one in the place of the old one.

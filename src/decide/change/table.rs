@@ -3,13 +3,14 @@
 use crate::decide::change::mapping::{check_downs, hidden_name, mappings};
 use crate::decide::change::set_not_null::{check_name, prove};
 use crate::decide::change::{create_index, partitioned, partitioned_index, publication, retype};
-use crate::decide::draft::{Added, Draft, Renamed, Role, TableDraft, install, table_step};
+use crate::decide::draft::{Added, Draft, Renamed, Role, TableDraft, install, lock_tables, table_step};
 use crate::decide::plan::{Convert, Job, Loss, SealedColumn, Step, Work};
 use crate::decide::sync::{Mapping, Repair, Shape};
 use crate::model::catalog::{Catalog, Column, Table};
 use crate::model::problem::Problem;
 use crate::model::sql::{Expression, rename_in_index};
 use crate::words::ident::{Ident, QualifiedName};
+use crate::words::lock_mode::LockMode;
 
 /// What one table adds to the plan.
 pub(crate) struct Parts {
@@ -17,6 +18,8 @@ pub(crate) struct Parts {
     pub(crate) settle: Vec<Step>,
     pub(crate) restrict: Vec<Step>,
     pub(crate) seal: Option<Step>,
+    /// Behind the seals of all tables.
+    pub(crate) behind: Vec<Step>,
     pub(crate) drop: Option<Step>,
     pub(crate) job: Option<Job>,
     pub(crate) sealed: Vec<SealedColumn>,
@@ -89,6 +92,8 @@ pub(crate) fn assemble(
     );
     let mut restrict: Vec<Step> = not_null(work).flat_map(|column| prove(draft, table, column)).collect();
     restrict.extend(swap.restrict.clone());
+    let behind = swap.behind.clone();
+    let also_locked = swap.also_locked.clone();
     let mut seal = seal(draft, work, &mappings, swap);
     draft.losses.extend(losses(work, &mappings));
     let job = job(draft, table, &mappings, &work.repairs);
@@ -122,13 +127,27 @@ pub(crate) fn assemble(
         expand: step(format!("expand {}", table.plain()), expand, undo),
         settle,
         restrict,
-        seal: step(format!("seal the old shape of {}", table.plain()), seal.sql, seal.undo),
+        seal: step(format!("seal the old shape of {}", table.plain()), seal.sql, seal.undo)
+            .map(|step| also_locking(step, &also_locked)),
+        behind,
         drop: step(format!("drop the old shape of {}", table.plain()), drop_sql, Vec::new()),
         job,
         sealed: seal.hidden,
         moving: moving(&mappings, work),
         columns,
     })
+}
+
+/// Takes locks on other tables first: those who write there go on to this one.
+fn also_locking(mut step: Step, tables: &[QualifiedName]) -> Step {
+    if tables.is_empty() {
+        return step;
+    }
+    let (lock, locks) = lock_tables(&tables.iter().collect::<Vec<_>>(), LockMode::AccessExclusive);
+    step.sql.insert(0, lock.clone());
+    step.undo.insert(0, lock);
+    step.locks.extend(locks);
+    step
 }
 
 /// ADD COLUMN as it may run while old code writes.

@@ -23,7 +23,7 @@ impl Draft<'_> {
         }
         self.check_late()?;
         let version = self.file.version;
-        let (mut seal, mut jobs, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut seal, mut behind, mut jobs, mut sealed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut drop: Vec<(usize, Step)> = Vec::new();
         let crossings = change::across::assemble(&mut self, before)?;
         let hidden = self.hidden_objects();
@@ -45,6 +45,7 @@ impl Draft<'_> {
             if let Some(step) = parts.expand {
                 self.expand.push(Placed { at: table.position, words: BTreeSet::new(), step });
             }
+            behind.extend(parts.behind);
             self.settle.extend(parts.settle);
             self.restrict.extend(parts.restrict);
             let objects = by_table.remove(&table.name);
@@ -123,14 +124,16 @@ impl Draft<'_> {
             change::publication::check_writable(&self, &span.unwrap_or_default(), table)?;
         }
         self.settle.extend(worked.iter().map(analyze));
-        let (new_keys, handed_over) = change::hand_over::foreign_keys(&self, &tables, before);
-        self.restrict.extend(new_keys);
+        let keys = change::hand_over::foreign_keys(&self, &tables, before);
+        self.restrict.extend(keys.restrict);
         self.touched.append(&mut self.reserved);
         after.busy_objects.extend(self.touched.iter().map(|object| (object.clone(), version)));
-        seal.splice(0..0, handed_over);
+        seal.splice(0..0, keys.before);
         seal.splice(0..0, std::mem::take(&mut self.seal_first));
         seal.extend(std::mem::take(&mut self.seal));
         seal.extend(last);
+        seal.extend(keys.behind);
+        seal.extend(behind);
         // What goes is dropped in the order in which the file says so: the one above may stand in the way of the next.
         let tables_last = drop.iter().map(|(at, _)| *at).max().unwrap_or_default();
         drop.extend(drops);

@@ -61,6 +61,14 @@ const TOUCHED: Code = Code {
     sees: "SELECT touched = {v} FROM users WHERE id = {id}",
 };
 
+const POINTED_AT: Code = Code {
+    insert:
+        "WITH u AS (INSERT INTO users (id, area, qty, boss, boss_area) VALUES ({id}, {id} % 3, {v}, 1, 1))
+        INSERT INTO notes (note, author, area) VALUES ({id}, {id}, {id} % 3)",
+    update: "UPDATE users SET qty = {v} WHERE id = {id}",
+    sees: "SELECT qty = {v} FROM users WHERE id = {id}",
+};
+
 /// The same rows in partitions: of one level and of two, and with columns in another order.
 const PARTITIONED: &str = "
 CREATE TABLE users (id bigint, name text NOT NULL, touched int NOT NULL DEFAULT 0, nick text, PRIMARY KEY (id)) PARTITION BY RANGE (id);
@@ -1024,6 +1032,30 @@ pub(crate) const KINDS: &[Kind] = &[
         plain: None,
         old: TEAM,
         new: TEAM,
+        abort_discards: false,
+        abort_leaves: &[],
+    },
+    Kind {
+        name: "retype a key of a partitioned table that foreign keys point at",
+        setup: "CREATE TABLE users (id int, area bigint, qty int NOT NULL DEFAULT 3, code int, boss int, boss_area bigint, CONSTRAINT main PRIMARY KEY (id, area), UNIQUE (area, code, id),
+                CONSTRAINT led FOREIGN KEY (boss, boss_area) REFERENCES users ON DELETE SET NULL) PARTITION BY LIST (area);
+            COMMENT ON CONSTRAINT led ON users IS 'by one of them';
+            CREATE TABLE users_1 PARTITION OF users FOR VALUES IN (1);
+            CREATE TABLE users_2 PARTITION OF users FOR VALUES IN (2) PARTITION BY RANGE (area);
+            CREATE TABLE users_2_all PARTITION OF users_2 DEFAULT;
+            CREATE TABLE users_rest PARTITION OF users DEFAULT;
+            INSERT INTO users SELECT i, i % 3, i, i, CASE WHEN i > 10 THEN i % 10 + 1 END, (i % 10 + 1) % 3 FROM generate_series(1, 3000) AS i;
+            CREATE TABLE notes (note bigint PRIMARY KEY, author int, area bigint, CONSTRAINT written FOREIGN KEY (author, area) REFERENCES users (id, area) ON DELETE CASCADE DEFERRABLE);
+            COMMENT ON CONSTRAINT written ON notes IS 'by whom'; CREATE INDEX ON notes (author);
+            INSERT INTO notes SELECT i, i, i % 3 FROM generate_series(1, 3000) AS i;
+            CREATE TABLE counts (area bigint, code int, author int, FOREIGN KEY (area, code, author) REFERENCES users (area, code, id) ON UPDATE CASCADE ON DELETE CASCADE) PARTITION BY LIST (area);
+            CREATE TABLE counts_1 PARTITION OF counts FOR VALUES IN (1); CREATE TABLE counts_rest PARTITION OF counts DEFAULT;
+            INSERT INTO counts SELECT i % 3, i, i FROM generate_series(1, 3000) AS i;",
+        migration: "ALTER TABLE users ALTER COLUMN id TYPE bigint, ALTER COLUMN code TYPE bigint;",
+        plain: Some("ALTER TABLE users ALTER COLUMN id TYPE bigint, ALTER COLUMN code TYPE bigint, ALTER COLUMN boss TYPE bigint; ALTER TABLE notes ALTER COLUMN author TYPE bigint;
+            ALTER TABLE counts ALTER COLUMN code TYPE bigint, ALTER COLUMN author TYPE bigint;"),
+        old: POINTED_AT,
+        new: POINTED_AT,
         abort_discards: false,
         abort_leaves: &[],
     },
