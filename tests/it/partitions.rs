@@ -173,13 +173,41 @@ async fn partitions_are_made_attached_and_detached_without_reading_under_a_lock(
 }
 
 #[tokio::test]
+async fn hash_partitions_leave_and_come_back() {
+    let setup = "CREATE TABLE ev (id int PRIMARY KEY) PARTITION BY HASH (id); CREATE TABLE ev_0 PARTITION OF ev FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE ev_1 PARTITION OF ev FOR VALUES WITH (MODULUS 2, REMAINDER 1); INSERT INTO ev SELECT generate_series(1, 500);
+        CREATE TABLE names (name text) PARTITION BY HASH (name); CREATE TABLE names_0 PARTITION OF names FOR VALUES WITH (MODULUS 1, REMAINDER 0);";
+    let leave = "ALTER TABLE ev DETACH PARTITION ev_1;";
+    let project = Project::new(setup, &[("0001_x.sql", leave)]).await;
+    let database = &project.database;
+    let rows = database.text("SELECT count(*)::text FROM ev_1").await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    // The check that stands there meanwhile asks for the right hash.
+    let moved = "WITH gone AS (DELETE FROM ev_1 RETURNING id) INSERT INTO ev_1 SELECT id FROM gone";
+    database.run(moved).await;
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    assert_eq!(database.text("SELECT count(*)::text FROM ev").await, "500");
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+    project.write(
+        "0002_y.sql",
+        "ALTER TABLE ev ATTACH PARTITION ev_1 FOR VALUES WITH (MODULUS 2, REMAINDER 1);",
+    );
+    project.migrate(&["expand"]).await.expect(0);
+    assert_eq!(database.text("SELECT count(*)::text FROM ev").await, "500");
+    assert_eq!(database.text("SELECT count(*)::text FROM ev_1").await, rows);
+    project.write("0003_z.sql", "ALTER TABLE names DETACH PARTITION names_0;");
+    project.migrate(&["expand"]).await.expect(1).says("by the hash of `name`, which is text");
+}
+
+#[tokio::test]
 async fn what_a_partitioned_table_cannot_have_is_refused_by_name() {
     for (file, says) in [
         ("ALTER TABLE ev RENAME COLUMN at TO happened;", "decides in which partition"),
         ("ALTER TABLE ev DROP COLUMN at;", "decides in which partition"),
         ("ALTER TABLE ev ALTER COLUMN at TYPE bigint;", "decides in which partition"),
         ("ALTER TABLE own ALTER COLUMN c TYPE bigint;", "that only a partition has"),
-        ("ALTER TABLE own ALTER COLUMN k TYPE bigint;", "is pointed at by a foreign key"),
         ("CREATE UNIQUE INDEX ON ev (id);", "must hold `at`"),
         ("ALTER TABLE ev ADD UNIQUE (name);", "a key of `public.ev` must hold `at`"),
         ("ALTER TABLE ev ADD CONSTRAINT k UNIQUE USING INDEX ev_name_idx;", "no USING INDEX"),

@@ -33,6 +33,7 @@ pub(crate) mod move_source;
 mod move_steps;
 pub(crate) mod names;
 pub(crate) mod partition;
+mod partition_rule;
 pub(crate) mod partitioned;
 pub(crate) mod partitioned_foreign_key;
 pub(crate) mod partitioned_index;

@@ -4,12 +4,13 @@
 //! Locks: ACCESS EXCLUSIVE on the partition and the default one, SHARE UPDATE EXCLUSIVE on the whole, for a moment; creating
 //! and detaching take ACCESS EXCLUSIVE on the whole. What is validated is read under SHARE UPDATE EXCLUSIVE.
 //! Undo: DETACH, or DROP of what was created; a reopen attaches it again, if no row that fits it went elsewhere.
-//! Limits: a table that holds rows needs the keys, foreign keys and indexes of the whole before; hash partitions and trees
-//! below the partition are not done yet; no other migration may be moving the table.
+//! Limits: a table that holds rows needs the keys, foreign keys and indexes of the whole before; hash partitions by text and
+//! trees below the partition are not done yet; no other migration may be moving the table.
 
 use std::ops::Range;
 
 use crate::decide::change::mapping::hidden_name;
+use crate::decide::change::partition_rule::{check_hash, look, prove, with_rule};
 use crate::decide::change::{partitioned, supported};
 use crate::decide::draft::{Draft, Phase, lock_tables, step, validate};
 use crate::decide::plan::{Loss, Step, TableLock};
@@ -54,12 +55,8 @@ pub(super) fn attach(
     let whole = partitions(draft, span, table)?;
     refuse_in_flight(draft, span, table)?;
     refuse_in_flight(draft, span, &part)?;
-    if bound.to_ascii_uppercase().starts_with("FOR VALUES WITH") {
-        return Err(partitioned::refused(
-            span,
-            "a hash partition cannot be proved to hold the right rows",
-            "attach it as written: `-- migrate: phase expand`",
-        ));
+    if !draft.created.contains(&part) {
+        check_hash(draft, span, table, bound)?;
     }
     let indexed = draft.file.statements.iter().any(|statement| match &statement.kind {
         StatementKind::CreateIndex(index) => draft.existing(&index.table).is_ok_and(|on| &on == table),
@@ -164,6 +161,7 @@ pub(super) fn detach(
             format!("`{}` is no partition of `{}` that holds its rows itself", part.plain(), table.plain());
         return Err(partitioned::refused(span, title, "name a partition that is not partitioned itself"));
     };
+    check_hash(draft, span, table, &bound)?;
     draft.note(
         span,
         format!("DETACH PARTITION {}", part.plain()),
@@ -361,61 +359,5 @@ fn is_part(part: &QualifiedName, whole: &QualifiedName) -> String {
         "EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = to_regclass({}) AND i.inhparent = to_regclass({}))",
         literal(&part.to_string()),
         literal(&whole.to_string())
-    )
-}
-
-/// A check that says of the rows of a table what the bound says, or the opposite for the default partition.
-fn prove(whole: &QualifiedName, on: &QualifiedName, check: &Ident, bound: &str, is_default: bool) -> Step {
-    let not = if is_default { "NOT " } else { "" };
-    let act = format!(
-        "EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK ({not}(%s)) NOT VALID', {}, {}, coalesce(rule, 'true'));",
-        literal(&on.to_string()),
-        literal(check.as_str())
-    );
-    let (lock, mut locks) = lock_tables(&[on], LockMode::AccessExclusive);
-    locks.push(TableLock { table: whole.clone(), mode: LockMode::AccessShare });
-    let undo = vec![lock.clone(), format!("ALTER TABLE {on} DROP CONSTRAINT IF EXISTS {check}")];
-    let sql = vec![lock, with_rule(whole, bound, "", "", &act)];
-    let title = format!("prepare {} for its place in {}", on.plain(), whole.plain());
-    let there = format!("to_regclass({}) IS NOT NULL", literal(&on.to_string()));
-    Step { undo_when: Some(there), ..step(title, sql, undo, locks) }
-}
-
-/// Looks whether the default partition holds rows that belong into the new one, before a check would reject them.
-fn look(whole: &QualifiedName, default: &QualifiedName, bound: &str) -> Step {
-    let act = format!(
-        "EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %s)', {}, coalesce(rule, 'true')) INTO found_some;\n  \
-         IF found_some THEN\n    RAISE EXCEPTION 'rows of % belong into the new partition', {} USING HINT = 'move them out of the default partition first';\n  END IF;",
-        literal(&default.to_string()),
-        literal(&default.plain())
-    );
-    let title = format!("see that no row of {} belongs into the new partition", default.plain());
-    let share = |table: &QualifiedName| TableLock { table: table.clone(), mode: LockMode::AccessShare };
-    let sql = vec![with_rule(whole, bound, "  found_some boolean;\n", "", &act)];
-    Step { scans: true, ..step(title, sql, Vec::new(), vec![share(default), share(whole)]) }
-}
-
-/// A block that acts on the rule which a bound means. The server itself puts it into words, on an empty copy; what a default
-/// partition takes depends on all the others.
-fn with_rule(whole: &QualifiedName, bound: &str, declare: &str, before: &str, act: &str) -> String {
-    let others = if bound.eq_ignore_ascii_case("DEFAULT") {
-        format!(
-            "  FOR other IN SELECT row_number() OVER () AS number, pg_get_expr(c.relpartbound, c.oid) AS bound\n    \
-             FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid WHERE i.inhparent = {}::regclass\n  LOOP\n    \
-             EXECUTE format('CREATE TEMP TABLE %I PARTITION OF pontoon_whole %s', 'pontoon_part_' || other.number, other.bound);\n  \
-             END LOOP;\n",
-            literal(&whole.to_string())
-        )
-    } else {
-        String::new()
-    };
-    format!(
-        "DO $pontoon$\nDECLARE\n  rule text;\n  other record;\n{declare}BEGIN\n{before}  \
-         EXECUTE format('CREATE TEMP TABLE pontoon_whole (LIKE %s) PARTITION BY %s', {whole}, pg_get_partkeydef({whole}::regclass));\n{others}  \
-         EXECUTE 'CREATE TEMP TABLE pontoon_part PARTITION OF pontoon_whole ' || {bound};\n  \
-         rule := pg_get_partition_constraintdef('pg_temp.pontoon_part'::regclass);\n  \
-         DROP TABLE pg_temp.pontoon_whole;\n  {act}\nEND\n$pontoon$",
-        whole = literal(&whole.to_string()),
-        bound = literal(bound),
     )
 }

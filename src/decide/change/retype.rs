@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::decide::change::constraint::lock;
 use crate::decide::change::hand_over::{HandedOver, handed_over};
 use crate::decide::change::mapping::{hidden_name, new_name};
-use crate::decide::change::partitioned;
 use crate::decide::change::sequence::{counts, identity, keeping_count, options};
 use crate::decide::change::set_not_null::{check_name, prove};
 use crate::decide::change::swap_index::SwappedIndex;
@@ -17,7 +16,7 @@ use crate::decide::draft::{
     Draft, Retyped, TableDraft, has_constraint, has_unproved, table_step, undo_only, validate,
 };
 use crate::decide::plan::{Replaced, SealedColumn, Step};
-use crate::model::catalog::{Catalog, Column, Constraint, Index, Leaf, Table};
+use crate::model::catalog::{Catalog, Column, Constraint, Index, Table};
 use crate::model::sql::Expression;
 use crate::words::ident::{Ident, QualifiedName, literal};
 use crate::words::lock_mode::LockMode;
@@ -229,9 +228,15 @@ impl Parts {
             }
             self.push(rename(name, &hidden), rename(&hidden, name));
             self.push(rename(&fresh, name), rename(name, &fresh));
+            let free_block = |column: &Ident| {
+                let block = known.partitions.is_some().then(|| free_partitions(names.table, column));
+                block.filter(|_| old.not_null)
+            };
+            let free_parts =
+                |column: &Ident| free_block(column).map(|block| format!("DO $pontoon$\n{block}\n$pontoon$"));
             if old.identity {
-                self.free_partitions(names.table, known, name);
-                self.swap_identity(draft, names, retyped, old);
+                self.swap.push((None, free_parts(name)));
+                self.swap_identity(draft, names, retyped, old, free_block(&hidden));
             } else {
                 let set = |column: &Ident, default: &str| {
                     names.alter(&format!("ALTER COLUMN {column} SET DEFAULT {default}"))
@@ -248,7 +253,7 @@ impl Parts {
             if old.not_null && !old.identity {
                 let [free, set, done] = swap_not_null(draft, names, old);
                 self.swap.push((Some(free), (!proved_first).then(|| back_not_valid(names, old))));
-                self.free_partitions(names.table, known, name);
+                self.swap.push((free_parts(&hidden), free_parts(name)));
                 self.push(set, names.alter(&format!("ALTER COLUMN {name} DROP NOT NULL")));
                 self.one_way(done);
             }
@@ -271,16 +276,6 @@ impl Parts {
         }
     }
 
-    /// Backwards, behind the DROP NOT NULL of the whole: a partition that had a key over the column may have made NOT NULL its
-    /// own (since version 18 of the server).
-    fn free_partitions(&mut self, table: &QualifiedName, known: &Table, column: &Ident) {
-        let leaves = known.partitions.iter().flat_map(|partitions| &partitions.leaves);
-        self.swap.extend(leaves.map(|Leaf { name, .. }| {
-            let sql = format!("ALTER TABLE {name} ALTER COLUMN {column} DROP NOT NULL");
-            (None, Some(partitioned::if_part(table, name, None, &sql)))
-        }));
-    }
-
     /// A sequence that belongs to the column goes over to the new one, and counts in its type.
     fn swap_owner(&mut self, names: &Names<'_>, retyped: &Retyped, old: &Column) {
         let Some(sequence) = &old.sequence else { return };
@@ -296,7 +291,14 @@ impl Parts {
 
     /// An identity cannot be handed over: its sequence is made again under its name, where it stood. Backwards the old
     /// column, which is not NOT NULL yet, gets a plain default first; see [`back_to_not_null`].
-    fn swap_identity(&mut self, draft: &Draft<'_>, names: &Names<'_>, retyped: &Retyped, old: &Column) {
+    fn swap_identity(
+        &mut self,
+        draft: &Draft<'_>,
+        names: &Names<'_>,
+        retyped: &Retyped,
+        old: &Column,
+        free_block: Option<String>,
+    ) {
         let Some(sequence) = &old.sequence else { return };
         let (name, hidden) = (&old.name, names.hidden(&old.name));
         let [free, set, done] = swap_not_null(draft, names, old);
@@ -304,10 +306,9 @@ impl Parts {
             format!("ALTER SEQUENCE {sequence} AS {}", retyped.conversion.type_sql),
             names.alter(&format!("ALTER COLUMN {hidden} DROP IDENTITY")),
             free,
-            set,
-            done,
-            identity(names.table, old, name, sequence),
         ];
+        there.extend(free_block);
+        there.extend([set, done, identity(names.table, old, name, sequence)]);
         let mut back = vec![
             names.alter(&format!("ALTER COLUMN {name} DROP IDENTITY")),
             names.alter(&format!("ALTER COLUMN {name} DROP NOT NULL")),
@@ -364,6 +365,19 @@ fn parts_of(known: &Table, column: &Ident, before: &Catalog) -> BTreeSet<String>
         keys.map(|key| format!("{} of {}", key.name.as_str(), child.name.plain()))
     });
     own.chain(pointing).collect()
+}
+
+/// Behind the DROP NOT NULL of the whole: a partition may have made NOT NULL its own, by itself or by a key over the column
+/// (since version 18 of the server). A block of PL/pgSQL.
+fn free_partitions(table: &QualifiedName, column: &Ident) -> String {
+    format!(
+        "DECLARE\n  part regclass;\nBEGIN\n  \
+         FOR part IN SELECT p.relid FROM pg_partition_tree({}::regclass) AS p JOIN pg_attribute AS a ON a.attrelid = p.relid\n    \
+         WHERE a.attname = {name} AND a.attnotnull AND p.level > 0 ORDER BY p.level\n  LOOP\n    \
+         EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', part, {name});\n  END LOOP;\nEND",
+        literal(&table.to_string()),
+        name = literal(column.as_str())
+    )
 }
 
 /// NOT NULL goes over from the old column, whose values `down` may fail to make, to the new one, which a check has proved.

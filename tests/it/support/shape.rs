@@ -16,7 +16,7 @@ SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
     UNION ALL
     SELECT CASE WHEN whole.oid IS NULL
         THEN format('constraint %s on %s: %s valid %s', k.conname, k.conrelid::regclass, pg_get_constraintdef(k.oid), k.convalidated)
-        ELSE format('part of constraint %s on %s: %s', k.conname, k.conrelid::regclass, replace(pg_get_constraintdef(k.oid), ' NOT VALID', '')) END
+        ELSE format('part of constraint %s on %s: %s', whole.conname, k.conrelid::regclass, replace(pg_get_constraintdef(k.oid), ' NOT VALID', '')) END
     FROM pg_constraint AS k
     -- What points at one partition is no constraint of its own, in no dump, and before version 18 not marked by VALIDATE.
     LEFT JOIN pg_constraint AS whole ON whole.oid = k.conparentid AND whole.conrelid = k.conrelid
