@@ -122,6 +122,8 @@ pub(crate) struct Session {
     connection: PgConnection,
     /// The backend's process id.
     pub(crate) pid: i32,
+    /// Whether a transaction was begun and is not over.
+    begun: bool,
 }
 
 impl Session {
@@ -150,7 +152,7 @@ impl Session {
             Ok(Err(error)) => return Err(unreachable(error.to_string())),
             Err(_) => return Err(unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
         };
-        let mut session = Self { connection, pid: 0 };
+        let mut session = Self { connection, pid: 0, begun: false };
         session.pid = session.one("SELECT pg_backend_pid() AS value", &[]).await?;
         Ok(session)
     }
@@ -161,7 +163,10 @@ impl Session {
     /// The server's refusal of the first statement that fails, or a lost connection.
     pub(crate) async fn execute(&mut self, sql: &str) -> Result<u64, PgError> {
         tracing::debug!(pid = self.pid, sql, "execute");
+        // Whatever follows a BEGIN in one message may fail and leave it open.
+        self.begun |= sql.starts_with("BEGIN");
         let done = self.connection.execute(raw(sql)).await?;
+        self.begun &= sql != "COMMIT" && sql != "ROLLBACK";
         Ok(done.rows_affected())
     }
 
@@ -216,6 +221,9 @@ impl Session {
 
     /// Takes back what the open transaction did; a broken connection has done so already.
     pub(crate) async fn rollback(&mut self) {
+        if !self.begun {
+            return;
+        }
         if let Err(error) = self.execute("ROLLBACK").await {
             tracing::debug!(%error, "rollback");
         }

@@ -17,7 +17,9 @@ pub(crate) async fn run(context: &Context) -> Outcome<Exit> {
         }
     };
     let mut files: Vec<MigrationFile> = Vec::new();
-    for (version, name, path) in list(&context.config.migrations)? {
+    let listed = list(&context.config.migrations)?;
+    let count = listed.len();
+    for (version, name, path) in listed {
         let text = std::fs::read_to_string(&path)
             .map_err(|source| FolderError::Read { path: path.clone(), source })?;
         match parse(version, name, &path.display().to_string(), &text) {
@@ -25,7 +27,6 @@ pub(crate) async fn run(context: &Context) -> Outcome<Exit> {
             Err(problems) => add(problems),
         }
     }
-    let count = files.len();
     if context.config.database_url.is_some() && found.is_empty() {
         let engine = context.config.engine()?;
         let mut session = engine.session("migrate lint").await?;
@@ -60,7 +61,9 @@ pub(crate) async fn run(context: &Context) -> Outcome<Exit> {
         text.push_str(&diagnostics::render_at(source, &finding.problem, finding.is_error, color()));
         text.push_str("\n\n");
     }
-    text.push_str(&format!("{count} files, {errors} errors, {} warnings", found.len() - errors));
+    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let warnings = counted(found.len() - errors, "warning");
+    text.push_str(&format!("{}, {}, {warnings}", counted(count, "file"), counted(errors, "error")));
     context.output.result(json!({ "files": count, "errors": errors, "findings": documents }), &text);
     Ok(if errors > 0 { Exit::Findings } else { Exit::Done })
 }

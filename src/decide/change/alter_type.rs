@@ -154,7 +154,7 @@ pub(crate) fn plan(
         draft.claim(Phase::Expand, Touch::Change, span, table, column)?;
         draft.note(span, title.clone(), "expand: directly, the server rewrites nothing");
         draft.warnings.push(format!("abort leaves this in place: {title}"));
-        draft.warnings.push(prepared(table, column));
+        draft.retyped_columns.push((format!("{}.{}", table.plain(), column.as_str()), false));
         let sql = format!("ALTER TABLE {table} ALTER COLUMN {column} TYPE {asked}");
         draft.table(table).expand.push((sql, String::new()));
         if let Some(known) = draft.catalog.table_mut(table).and_then(|known| known.column_mut(column)) {
@@ -246,13 +246,7 @@ fn retype(
         return Ok(());
     }
     draft.claim(Phase::Contract, Touch::Change, span, table, column)?;
-    draft.warnings.push(prepared(table, column));
-    draft.warnings.push(format!(
-        "{}.{} moves to the end of the table: INSERT and COPY without a column list fail while both columns are there, and then \
-         fill other columns than before",
-        table.plain(),
-        column.as_str()
-    ));
+    draft.retyped_columns.push((format!("{}.{}", table.plain(), column.as_str()), true));
     refuse_what_cannot_be_swapped(draft, span, table, column)?;
     partitioned::check_swap(draft, span, table, column)?;
     draft.table(table).retyped.push(retyped);
@@ -306,13 +300,28 @@ fn refuse_what_cannot_be_swapped(
         .help("drop it, and make it again afterwards"))
 }
 
-fn prepared(table: &QualifiedName, column: &Ident) -> String {
-    format!(
-        "statements that were prepared before {}.{} changed its type and return it fail until they are prepared again: \
-         restart connection pools then",
-        table.plain(),
-        column.as_str()
-    )
+/// What clients have to know of columns whose types change.
+pub(crate) fn warnings(columns: &[(String, bool)]) -> Vec<String> {
+    let list = |all: &[&str]| all.join(", ");
+    let every: Vec<&str> = columns.iter().map(|(column, _)| column.as_str()).collect();
+    let swapped: Vec<&str> =
+        columns.iter().filter(|(_, swapped)| *swapped).map(|(column, _)| column.as_str()).collect();
+    let mut warnings = Vec::new();
+    if !every.is_empty() {
+        warnings.push(format!(
+            "statements that were prepared before the type changed and return it fail until they are prepared again ({}): \
+             restart connection pools then",
+            list(&every)
+        ));
+    }
+    if !swapped.is_empty() {
+        warnings.push(format!(
+            "INSERT and COPY without a column list fail while both columns are there, and then fill other columns than before: a \
+             column of a new type stands at the end of its table ({})",
+            list(&swapped)
+        ));
+    }
+    warnings
 }
 
 /// What the server said of the change.

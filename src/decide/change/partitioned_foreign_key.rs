@@ -93,7 +93,7 @@ pub(super) fn again(
     let name = &known.name;
     let (mut again, locks) = attach(table, parent, name, &known.definition);
     again.extend(comment(table, known));
-    let title = format!("make {} one foreign key again", name.as_str());
+    let title = format!("on the way back: make {} one foreign key again", name.as_str());
     let gone = format!("NOT {}", has_constraint(table, name));
     let mut steps = vec![Step { undo_when: Some(gone), ..step(title, Vec::new(), again, locks) }];
     steps.extend(leaves.iter().map(|leaf| {

@@ -168,6 +168,7 @@ impl Draft<'_> {
         let mut seen = BTreeSet::new();
         touches.retain(|touched| seen.insert(touched.clone()));
         let mut said = BTreeSet::new();
+        self.warnings.extend(change::alter_type::warnings(&self.retyped_columns));
         self.warnings.retain(|warning| said.insert(warning.clone()));
         // One that the file makes counts where old code's rows go there.
         let made_for =

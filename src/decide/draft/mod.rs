@@ -89,6 +89,8 @@ pub(crate) struct Draft<'a> {
     moving: &'a [Moving],
     changes: Vec<ChangeLine>,
     pub(crate) warnings: Vec<String>,
+    /// Columns whose types change, as `schema.table.column`, and whether by a swap.
+    pub(crate) retyped_columns: Vec<(String, bool)>,
     /// Tables that the file itself creates.
     pub(crate) created: BTreeSet<QualifiedName>,
     expand: Vec<Placed>,
@@ -157,6 +159,7 @@ pub(crate) fn compile(
         moving,
         changes: Vec::new(),
         warnings: Vec::new(),
+        retyped_columns: Vec::new(),
         created: BTreeSet::new(),
         expand: Vec::new(),
         tables: Vec::new(),

@@ -12,6 +12,7 @@ mod object;
 mod publication;
 mod read;
 mod statement;
+mod syntax;
 
 use squawk_syntax::ast::AstNode;
 use squawk_syntax::{SourceFile, SyntaxElement, SyntaxKind, SyntaxNode};
@@ -35,17 +36,7 @@ use crate::model::problem::Problem;
 /// Every syntax error, statement that has no place in a migration, and directive that is unknown or unused.
 pub(crate) fn parse(text: &str) -> Result<(Vec<Statement>, FileOptions), Vec<Problem>> {
     let parsed = SourceFile::parse(text);
-    let mut problems: Vec<Problem> = parsed
-        .errors()
-        .iter()
-        .map(|error| {
-            let range = error.range();
-            let start = usize::from(range.start()).min(text.len());
-            let span = start..usize::from(range.end()).max(start).min(text.len());
-            Problem::new("syntax", span, "this is not PostgreSQL SQL", error.to_string())
-                .help("a migration is plain SQL; psql's own commands (`\\…`) have no place in it")
-        })
-        .collect();
+    let mut problems = syntax::problems(text, &parsed);
     if !problems.is_empty() {
         return Err(problems);
     }
