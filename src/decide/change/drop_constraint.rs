@@ -130,7 +130,7 @@ fn relax(draft: &mut Draft<'_>, table: &QualifiedName, known: &Constraint) {
         draft.push(
             Phase::Expand,
             undo_only(
-                format!("validate {} again", name.as_str()),
+                &format!("validate {} again", name.as_str()),
                 has_unproved(table, name),
                 vec![format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name}")],
                 lock(table, LockMode::ShareUpdateExclusive),

@@ -47,7 +47,7 @@ pub(crate) fn plan(
     let place = format!("{}.{}", table.plain(), column.as_str());
     // Backwards the last of the three comes first: a check for new rows, for all rows, and NOT NULL by its proof.
     let not_null = undo_only(
-        format!("set {place} NOT NULL again"),
+        &format!("set {place} NOT NULL again"),
         has_constraint(table, &check),
         vec![
             format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"),
@@ -60,7 +60,7 @@ pub(crate) fn plan(
     draft.push(
         Phase::Expand,
         undo_only(
-            format!("prove that {place} holds no null"),
+            &format!("prove that {place} holds no null"),
             has_unproved(table, &check),
             vec![format!("ALTER TABLE {table} VALIDATE CONSTRAINT {check}")],
             lock(table, LockMode::ShareUpdateExclusive),

@@ -82,7 +82,7 @@ pub(crate) fn foreign_keys(draft: &Draft<'_>, tables: &[TableDraft], before: &Ca
                 ));
             }
             None if handed.key.validated => steps.restrict.push(undo_only(
-                format!("validate {} again", name.as_str()),
+                &format!("validate {} again", name.as_str()),
                 has_unproved(child, name),
                 vec![format!("ALTER TABLE {child} VALIDATE CONSTRAINT {name}")],
                 lock(child, LockMode::ShareUpdateExclusive),

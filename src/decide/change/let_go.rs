@@ -52,7 +52,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, table: &QualifiedName, column: Option<
             );
             let title = format!("validate {} again", name.as_str());
             let lock = lock(table, LockMode::ShareUpdateExclusive);
-            draft.push(Phase::Contract, undo_only(title, has_unproved(table, name), vec![validate], lock));
+            draft.push(Phase::Contract, undo_only(&title, has_unproved(table, name), vec![validate], lock));
         }
         let title = format!("let {} of {} go", name.as_str(), table.plain());
         draft.push_seal_first(step(title, gone, back, locks));

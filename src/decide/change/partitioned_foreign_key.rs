@@ -98,7 +98,7 @@ pub(super) fn again(
     let mut steps = vec![Step { undo_when: Some(gone), ..step(title, Vec::new(), again, locks) }];
     steps.extend(leaves.iter().map(|leaf| {
         undo_only(
-            format!("validate {} of {} again", name.as_str(), leaf.plain()),
+            &format!("validate {} of {} again", name.as_str(), leaf.plain()),
             has_unproved(leaf, name),
             vec![validate(table, leaf, name)],
             lock(leaf, LockMode::ShareUpdateExclusive),

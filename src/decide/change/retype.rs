@@ -421,13 +421,13 @@ fn back_to_not_null(names: &Names<'_>, old: &Column) -> [Step; 2] {
     }
     let place = format!("{}.{}", names.table.plain(), name.as_str());
     let not_null = undo_only(
-        format!("set {place} NOT NULL again"),
+        &format!("set {place} NOT NULL again"),
         has_constraint(names.table, &check),
         undo,
         lock(names.table, LockMode::AccessExclusive),
     );
     let proof = undo_only(
-        format!("prove that {place} holds no null"),
+        &format!("prove that {place} holds no null"),
         has_unproved(names.table, &check),
         vec![names.alter(&format!("VALIDATE CONSTRAINT {check}"))],
         lock(names.table, LockMode::ShareUpdateExclusive),
@@ -441,13 +441,13 @@ fn proof_first(names: &Names<'_>, old: &Column) -> [Step; 2] {
     let place = format!("{}.{}", names.table.plain(), names.hidden(&old.name).as_str());
     let lock_all = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", names.table);
     let proof = undo_only(
-        format!("prove that {place} holds no null"),
+        &format!("prove that {place} holds no null"),
         has_unproved(names.table, &check),
         vec![names.alter(&format!("VALIDATE CONSTRAINT {check}"))],
         lock(names.table, LockMode::ShareUpdateExclusive),
     );
     let add = undo_only(
-        format!("check {place} for new rows"),
+        &format!("check {place} for new rows"),
         format!("NOT {}", has_constraint(names.table, &check)),
         vec![lock_all, back_not_valid(names, old)],
         lock(names.table, LockMode::AccessExclusive),
@@ -476,7 +476,7 @@ fn new_check(names: &Names<'_>, check: &Constraint) -> Vec<Step> {
         return vec![add];
     }
     let again = undo_only(
-        format!("validate {} again", check.name.as_str()),
+        &format!("validate {} again", check.name.as_str()),
         has_unproved(names.table, &check.name),
         vec![names.alter(&format!("VALIDATE CONSTRAINT {}", check.name))],
         lock(names.table, LockMode::ShareUpdateExclusive),

@@ -41,7 +41,7 @@ impl SwappedIndex<'_> {
         let mut undo = vec![format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", names.table)];
         undo.extend(self.primary_back());
         steps.push(undo_only(
-            format!("make {} the primary key again", key.as_str()),
+            &format!("make {} the primary key again", key.as_str()),
             format!("NOT {}", has_constraint(names.table, key)),
             undo,
             lock(names.table, LockMode::AccessExclusive),

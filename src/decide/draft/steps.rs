@@ -28,7 +28,7 @@ pub(crate) fn step(title: String, sql: Vec<String>, undo: Vec<String>, locks: Ve
 
 /// A step that only counts backwards: it brings to its end, in a transaction of its own, what taking back a later step left.
 /// `when` tells from the catalog whether it did.
-pub(crate) fn undo_only(title: String, when: String, undo: Vec<String>, lock: TableLock) -> Step {
+pub(crate) fn undo_only(title: &str, when: String, undo: Vec<String>, lock: TableLock) -> Step {
     let scans = lock.mode == LockMode::ShareUpdateExclusive;
     let title = format!("on the way back: {title}");
     Step { undo_when: Some(when), scans, ..step(title, Vec::new(), undo, vec![lock]) }

@@ -1,4 +1,4 @@
-//! What the parser complains about, as PostgreSQL would say it: the first thing in each statement, and where it stands.
+//! What the parser complains about, as `PostgreSQL` would say it: the first thing in each statement, and where it stands.
 
 use std::ops::Range;
 
