@@ -52,10 +52,26 @@ impl Problem {
 
     /// Something `PostgreSQL` accepts and Pontoon does not do yet, or will not do.
     pub(crate) fn unsupported(span: Range<usize>, what: &str) -> Self {
-        Self::new("unsupported", span, format!("{what} is not supported"), "this statement").help(
-            "to run it as written, put `-- migrate: phase expand` or `-- migrate: phase contract` on the line above \
-             (it is then not analysed: whoever uses what it locks waits until it is done)",
-        )
+        let help = match what.split(' ').next().unwrap_or_default() {
+            "VACUUM" | "ANALYZE" | "EXPLAIN" | "CHECKPOINT" | "CLUSTER" | "REINDEX" => {
+                "it changes nothing that code sees, and goes with no phase: run it by hand"
+            }
+            "LOCK" => "take it out: each step takes the locks that it needs, for a moment",
+            "TRUNCATE" => {
+                "write DELETE, which goes in batches; or run it as written, see `-- migrate: phase contract`"
+            }
+            _ if what.ends_with(" DATABASE")
+                || what.ends_with(" TABLESPACE")
+                || what.ends_with(" SYSTEM") =>
+            {
+                "this is a matter of the whole server and not of the schema: do it where servers are set up"
+            }
+            _ => {
+                "to run it as written, put `-- migrate: phase expand` or `-- migrate: phase contract` on the line above \
+                 (it is then not analysed: whoever uses what it locks waits until it is done)"
+            }
+        };
+        Self::new("unsupported", span, format!("{what} is not supported"), "this statement").help(help)
     }
 
     /// CASCADE, whatever it is attached to.

@@ -157,7 +157,17 @@ fn add_column(draft: &mut Draft<'_>, table: &QualifiedName, added: &Added) -> Re
         format!("ALTER TABLE {table} ADD COLUMN {} {}{}", column.name, column.type_sql, column.collation);
     let serial = ["serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"];
     if serial.contains(&column.type_sql.to_ascii_lowercase().as_str()) {
-        return Err(Problem::unsupported(added.span.clone(), &format!("ADD COLUMN … {}", column.type_sql)));
+        let sequence = Ident::new(format!("{}_{}_seq", table.name.as_str(), column.name.as_str()));
+        let counted = match column.type_sql.to_ascii_lowercase().as_str() {
+            "bigserial" | "serial8" => "bigint",
+            "smallserial" | "serial2" => "smallint",
+            _ => "int",
+        };
+        return Err(Problem::unsupported(added.span.clone(), &format!("ADD COLUMN … {}", column.type_sql)).help(format!(
+            "say what it stands for: `CREATE SEQUENCE {sequence} AS {counted}; ALTER TABLE {table} ADD COLUMN {} {counted} NOT NULL DEFAULT \
+             nextval('{sequence}');`",
+            column.name
+        )));
     }
     if added.is_filled() {
         return Ok(vec![head]);

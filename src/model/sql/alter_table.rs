@@ -22,7 +22,13 @@ pub(super) fn alter_table(node: &SyntaxNode) -> Option<StatementKind> {
 }
 
 fn action(node: &SyntaxNode) -> Action {
-    known_action(node).unwrap_or_else(|| Action::Other(first_words(&node.text().to_string())))
+    known_action(node).unwrap_or_else(|| {
+        let text = node.text().to_string();
+        let of_column = child(node, SyntaxKind::COLUMN_NAME_REF)
+            .map(|name| usize::from(name.text_range().end() - node.text_range().start()));
+        let said = of_column.and_then(|end| text.get(end..)).map(first_words).filter(|said| !said.is_empty());
+        Action::Other(said.map_or_else(|| first_words(&text), |said| format!("ALTER COLUMN … {said}")))
+    })
 }
 
 fn known_action(node: &SyntaxNode) -> Option<Action> {

@@ -155,9 +155,24 @@ fn kind(text: &str, node: &SyntaxNode, whole: &Range<usize>) -> Result<Statement
         SyntaxKind::GRANT => StatementKind::Describe("GRANT"),
         SyntaxKind::REVOKE => StatementKind::Revoke,
         SyntaxKind::SET | SyntaxKind::RESET | SyntaxKind::SET_ROLE | SyntaxKind::SET_SESSION_AUTH => {
-            return Err(Problem::new("session", whole.clone(), "a session setting inside a migration", "here").help(
-                "steps run in sessions of their own; put what the statement needs into its text, such as a qualified name",
-            ));
+            let help = match text[whole.clone()].to_ascii_lowercase() {
+                said if said.contains("timeout") => {
+                    "take it out: each step waits for a lock for a moment only and tries again; `lock_timeout` in migrate.toml says how long"
+                }
+                said if said.contains("search_path") => {
+                    "take it out: `search_path` in migrate.toml holds for all files"
+                }
+                _ => {
+                    "steps run in sessions of their own; put what the statement needs into its text, such as a qualified name"
+                }
+            };
+            return Err(Problem::new(
+                "session",
+                whole.clone(),
+                "a session setting inside a migration",
+                "here",
+            )
+            .help(help));
         }
         SyntaxKind::ROLLBACK_TRANSACTION
         | SyntaxKind::ROLLBACK_TO_SAVEPOINT
@@ -177,13 +192,19 @@ fn kind(text: &str, node: &SyntaxNode, whole: &Range<usize>) -> Result<Statement
 
 /// The first words of a statement or subcommand, in capitals: the name people know it under.
 pub(super) fn first_words(text: &str) -> String {
-    let words: Vec<String> = text
-        .split(|c: char| !(c.is_ascii_alphabetic() || c == '_'))
-        .filter(|word| !word.is_empty())
-        .take(2)
-        .map(str::to_ascii_uppercase)
-        .collect();
-    words.join(" ")
+    let words = text.split(|c: char| !(c.is_ascii_alphabetic() || c == '_')).filter(|word| !word.is_empty());
+    let words: Vec<String> = words.take(3).map(str::to_ascii_uppercase).collect();
+    // What stands behind other words is a name.
+    let count = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [_, "MATERIALIZED" | "EVENT" | "FOREIGN" | "ROW", _] => 3,
+        [
+            "CREATE" | "ALTER" | "DROP" | "REFRESH" | "IMPORT" | "SECURITY" | "ADD" | "SET" | "RENAME"
+            | "ENABLE" | "DISABLE" | "REPLICA" | "INSERT" | "MERGE" | "PREPARE" | "NO" | "WITHOUT",
+            ..,
+        ] => 2,
+        _ => 1,
+    };
+    words.get(..count.min(words.len())).unwrap_or_default().join(" ")
 }
 
 fn other(text: &str, whole: &Range<usize>) -> StatementKind {
