@@ -52,6 +52,7 @@ pub(crate) mod set_not_null;
 pub(crate) mod setting;
 pub(crate) mod split_table;
 pub(crate) mod swap_index;
+mod swap_not_null;
 pub(crate) mod table;
 pub(crate) mod validate_constraint;
 

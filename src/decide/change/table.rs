@@ -2,8 +2,8 @@
 
 use crate::decide::change::mapping::{check_downs, hidden_name, mappings};
 use crate::decide::change::set_not_null::{check_name, prove};
-use crate::decide::change::{create_index, partitioned, partitioned_index, publication, retype};
-use crate::decide::draft::{Added, Draft, Renamed, Role, TableDraft, install, lock_tables, table_step};
+use crate::decide::change::{add_column, create_index, partitioned, partitioned_index, publication, retype};
+use crate::decide::draft::{Draft, Renamed, Role, TableDraft, install, lock_tables, table_step};
 use crate::decide::plan::{Convert, Job, Loss, SealedColumn, Step, Work};
 use crate::decide::sync::{Mapping, Repair, Shape};
 use crate::model::catalog::{Catalog, Column, Table};
@@ -51,7 +51,7 @@ pub(crate) fn assemble(
     let mut expand = Vec::new();
     let mut columns = Vec::new();
     for added in &work.added {
-        expand.extend(add_column(draft, table, added)?);
+        expand.extend(add_column::statements(draft, table, added)?);
         let mut column = Column::added(&added.column);
         if added.is_filled() {
             (column.not_null, column.default) = (false, None);
@@ -148,72 +148,6 @@ fn also_locking(mut step: Step, tables: &[QualifiedName]) -> Step {
     step.undo.insert(0, lock);
     step.locks.extend(locks);
     step
-}
-
-/// ADD COLUMN as it may run while old code writes.
-fn add_column(draft: &mut Draft<'_>, table: &QualifiedName, added: &Added) -> Result<Vec<String>, Problem> {
-    let column = &added.column;
-    let head =
-        format!("ALTER TABLE {table} ADD COLUMN {} {}{}", column.name, column.type_sql, column.collation);
-    let serial = ["serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"];
-    if serial.contains(&column.type_sql.to_ascii_lowercase().as_str()) {
-        let sequence = Ident::new(format!("{}_{}_seq", table.name.as_str(), column.name.as_str()));
-        let counted = match column.type_sql.to_ascii_lowercase().as_str() {
-            "bigserial" | "serial8" => "bigint",
-            "smallserial" | "serial2" => "smallint",
-            _ => "int",
-        };
-        return Err(Problem::unsupported(added.span.clone(), &format!("ADD COLUMN … {}", column.type_sql)).help(format!(
-            "say what it stands for: `CREATE SEQUENCE {sequence} AS {counted}; ALTER TABLE {table} ADD COLUMN {} {counted} NOT NULL DEFAULT \
-             nextval('{sequence}');`",
-            column.name
-        )));
-    }
-    if added.is_filled() {
-        return Ok(vec![head]);
-    }
-    if let Some(computed) = &column.computed {
-        return Ok(vec![format!("{head} GENERATED ALWAYS AS ({}) VIRTUAL", computed.text())]);
-    }
-    let default = column.default.as_ref().map(|default| default.expression.text());
-    if column.not_null && (default.is_none() || added.default_later) {
-        return Err(Problem::new(
-            "not-null-unfilled",
-            added.span.clone(),
-            format!("`{}` is NOT NULL, but nothing gives the rows that exist a value", column.name.as_str()),
-            "this column",
-        )
-        .help(format!(
-            "give ADD COLUMN a DEFAULT, or fill it: `UPDATE {table} SET {} = <expression>;`",
-            column.name
-        )));
-    }
-    let stored = default.map_or_else(
-        || format!("{} IS NOT NULL", column.name),
-        |default| {
-            let differs =
-                format!("ROW({0})::record *<> ROW(({default})::{1})::record", column.name, column.type_sql);
-            // A default of the moment cannot be told from a value that was given.
-            if column.default.as_ref().is_some_and(|default| default.expression.functions().is_empty()) {
-                differs
-            } else {
-                "false".to_owned()
-            }
-        },
-    );
-    draft.losses.push(Loss {
-        what: format!("values in {}.{}", table.plain(), column.name.as_str()),
-        count: format!("SELECT count(*) FROM {table} WHERE {stored}"),
-        blocks: false,
-    });
-    let not_null = if column.not_null { " NOT NULL" } else { "" };
-    Ok(match default {
-        Some(default) if added.default_later => {
-            vec![head, format!("ALTER TABLE {table} ALTER COLUMN {} SET DEFAULT {default}", column.name)]
-        }
-        Some(default) => vec![format!("{head} DEFAULT {default}{not_null}")],
-        None => vec![head],
-    })
 }
 
 /// Batches do everything of a file at once and triggers one after another, so nothing may read what an UPDATE brings within a
