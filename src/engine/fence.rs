@@ -63,7 +63,8 @@ impl Engine {
     async fn things(&self, session: &mut Session, plan: &Plan) -> Outcome<serde_json::Value> {
         let names = plan.names.iter().chain(&plan.adds).cloned().collect();
         let prefix = format!("m{}_", plan.version.number());
-        Ok(catalog::things(session, names, &self.ledger.schema, &prefix).await?)
+        let replaced: Vec<_> = plan.sealed.iter().filter(|column| column.replaced.is_some()).collect();
+        Ok(catalog::things(session, names, &self.ledger.schema, &prefix, &replaced).await?)
     }
 
     /// What somebody changed since the last phase of what a plan works on or has made.
@@ -85,7 +86,11 @@ impl Engine {
                 Some(is) => format!("{what} is now `{}`", text(is)),
                 None => format!("{what} is gone"),
             };
-            let list = if what.starts_with("sync ") { &mut changed.sync } else { &mut changed.made };
+            let list = match what {
+                _ if what.starts_with("sync ") => &mut changed.sync,
+                _ if what.contains(" of column ") => &mut changed.columns,
+                _ => &mut changed.made,
+            };
             list.push(line);
         }
         Ok(changed)

@@ -1,5 +1,6 @@
 //! Reads the catalog snapshot and fingerprints.
 
+use crate::decide::plan::SealedColumn;
 use crate::model::catalog::{Catalog, Conversion};
 use crate::pg::error::PgError;
 use crate::pg::session::{Param, Session};
@@ -38,7 +39,8 @@ pub(crate) async fn fingerprint(
 }
 
 /// What a migration has made, as JSON from what it is to what can be said of it: its sync functions, whose names begin with
-/// `prefix`, their triggers, and whatever has one of the names.
+/// `prefix`, their triggers, and whatever has one of the names; of columns that are still to be `replaced`, default, NOT NULL,
+/// comment and grants.
 ///
 /// # Errors
 /// Whatever the server says.
@@ -47,8 +49,20 @@ pub(crate) async fn things(
     names: Vec<String>,
     ledger: &Ident,
     prefix: &str,
+    replaced: &[&SealedColumn],
 ) -> Result<serde_json::Value, PgError> {
-    session.one(THINGS, &[Param::Texts(names), ledger.as_str().into(), prefix.into()]).await
+    let tables = replaced.iter().map(|sealed| sealed.table.to_string()).collect();
+    let columns = replaced.iter().map(|sealed| sealed.column.as_str().to_owned()).collect();
+    let hidden = replaced.iter().map(|sealed| sealed.hidden.as_str().to_owned()).collect();
+    let params = [
+        Param::Texts(names),
+        ledger.as_str().into(),
+        prefix.into(),
+        Param::Texts(tables),
+        Param::Texts(columns),
+        Param::Texts(hidden),
+    ];
+    session.one(THINGS, &params).await
 }
 
 /// The function that a name with types means, as `pg_describe_object` names it; none if there is no such function or type.

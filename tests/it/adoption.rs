@@ -194,6 +194,38 @@ async fn what_a_migration_made_and_somebody_took_away_is_named_by_doctor_and_by_
 }
 
 #[tokio::test]
+async fn what_somebody_changes_of_a_column_whose_type_is_changing_is_not_put_back_silently() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, qty int NOT NULL DEFAULT 3); INSERT INTO t VALUES (1);";
+    let project = Project::new(setup, &[("0001_x.sql", "ALTER TABLE t ALTER COLUMN qty TYPE bigint;")]).await;
+    let database = &project.database;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web-1", "1").await;
+    let change = "ALTER TABLE t ALTER COLUMN qty SET DEFAULT 4, ALTER COLUMN qty DROP NOT NULL; COMMENT ON COLUMN t.qty IS 'how many'; GRANT SELECT (qty) ON t TO PUBLIC";
+    database.run(change).await;
+    for command in [&["doctor"][..], &["contract", "--check"], &["contract"]] {
+        let ran = project.migrate(command).await;
+        ran.expect(4);
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        for line in [
+            "default of column public.t.qty is now `4`",
+            "nullability of column public.t.qty is now `NULL`",
+            "comment of column public.t.qty is now `how many`",
+            "grants of column public.t.qty is now `SELECT to PUBLIC`",
+        ] {
+            assert!(said.contains(line), "{command:?}: {line}\n{said}");
+        }
+    }
+    database
+        .run("ALTER TABLE t ALTER COLUMN qty SET DEFAULT 3, ALTER COLUMN qty SET NOT NULL; COMMENT ON COLUMN t.qty IS NULL; REVOKE SELECT (qty) ON t FROM PUBLIC")
+        .await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    // From then on it is the new column, and anybody's.
+    database.run("ALTER TABLE t ALTER COLUMN qty SET DEFAULT 5").await;
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+}
+
+#[tokio::test]
 async fn what_was_written_while_somebody_had_taken_the_sync_triggers_away_survives_a_reopen() {
     let setup = "CREATE TABLE u (id int PRIMARY KEY, name text); INSERT INTO u SELECT i, 'N' || i FROM generate_series(1, 3) AS i;";
     let file = "ALTER TABLE u ADD COLUMN fn text; UPDATE u SET fn = lower(name);

@@ -1,6 +1,8 @@
 -- Purpose: what a migration has made, each with what can be said of it, to see whether somebody else took it away.
--- Locks: none: nothing is deparsed. Only what a restore from a backup leaves as it is.
--- Parameters: $1 text[] names, as schema.name, $2 text the ledger's schema, $3 text the beginning of the names of its sync functions.
+-- Locks: none: nothing is deparsed but defaults. Only what a restore from a backup leaves as it is.
+-- Parameters: $1 text[] names, as schema.name, $2 text the ledger's schema, $3 text the beginning of the names of its sync functions,
+-- $4 text[] tables, quoted and qualified, $5 text[] one column of each, which is to be replaced by another of its name, $6 text[] what it
+-- is called from then on.
 SELECT coalesce(jsonb_object_agg(t.what, t.value), '{}') AS value FROM (
     SELECT format('sync function %I.%I', n.nspname, p.proname) AS what, md5(p.prosrc) AS value
     FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
@@ -31,4 +33,18 @@ SELECT coalesce(jsonb_object_agg(t.what, t.value), '{}') AS value FROM (
     UNION ALL
     SELECT format('type %I.%I', n.nspname, y.typname), ''
     FROM pg_type AS y JOIN pg_namespace AS n ON n.oid = y.typnamespace
-    WHERE y.typtype IN ('e', 'd') AND n.nspname || '.' || y.typname = ANY ($1::text[])) AS t
+    WHERE y.typtype IN ('e', 'd') AND n.nspname || '.' || y.typname = ANY ($1::text[])
+    UNION ALL
+    SELECT format('%s of column %s.%I', said.aspect, c.oid::regclass, a.attname), said.value
+    FROM unnest($4::text[], $5::text[], $6::text[]) AS of (whole, name, hidden)
+    JOIN pg_class AS c ON c.oid = to_regclass(of.whole)
+    JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = of.name AND NOT a.attisdropped
+        AND NOT EXISTS (SELECT FROM pg_attribute AS h WHERE h.attrelid = c.oid AND h.attname = of.hidden)
+    LEFT JOIN pg_attrdef AS d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
+    CROSS JOIN LATERAL (VALUES
+        ('default', coalesce(pg_get_expr(d.adbin, d.adrelid), 'none')),
+        ('nullability', CASE WHEN a.attnotnull THEN 'NOT NULL' ELSE 'NULL' END),
+        ('comment', coalesce(col_description(a.attrelid, a.attnum), 'none')),
+        ('grants', coalesce((
+            SELECT string_agg(DISTINCT g.privilege_type || ' to ' || coalesce(r.rolname, 'PUBLIC'), ', ') FROM aclexplode(a.attacl) AS g LEFT JOIN pg_roles AS r ON r.oid = g.grantee), 'none'))
+    ) AS said (aspect, value)) AS t
