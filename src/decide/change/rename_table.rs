@@ -6,7 +6,6 @@
 //! Limits: until contract new code has a view, which takes no COPY, TRUNCATE, MERGE before version 17, ON CONFLICT ON CONSTRAINT,
 //! or GROUP BY the primary key alone; nothing else may happen to the table until then.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::decide::draft::{Draft, Phase, Touch, step};
@@ -14,7 +13,7 @@ use crate::decide::plan::TableLock;
 use crate::model::catalog::{Relation, Table};
 use crate::model::problem::Problem;
 use crate::model::sql::NewName;
-use crate::words::ident::QualifiedName;
+use crate::words::ident::{QualifiedName, literal};
 use crate::words::lock_mode::LockMode;
 
 /// The first server version whose views can take the rights of whoever asks.
@@ -67,12 +66,14 @@ pub(crate) fn plan(
     );
     let mut swap = vec![
         format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"),
+        copy_grants(&new, table),
         format!("DROP VIEW {new}"),
         format!("ALTER TABLE {table} {change}"),
     ];
     swap.extend(view(&known, &new, table, invoker));
     let mut undo = vec![
         format!("LOCK TABLE {new} IN ACCESS EXCLUSIVE MODE"),
+        copy_grants(table, &new),
         format!("DROP VIEW {table}"),
         format!("ALTER TABLE {new} {back}"),
     ];
@@ -124,16 +125,24 @@ fn view(known: &Table, on: &QualifiedName, name: &QualifiedName, invoker: bool) 
         format!("CREATE VIEW {name}{option} AS SELECT {} FROM {on}", columns.join(", ")),
         format!("ALTER VIEW {name} OWNER TO {}", known.owner),
     ];
-    let on_table =
-        known.grants.iter().map(|(privilege, role)| format!("GRANT {privilege} ON {name} TO {role}"));
-    sql.extend(on_table);
-    for column in &known.columns {
-        let distinct: BTreeSet<&(String, String)> = column.grants.iter().collect();
-        sql.extend(
-            distinct
-                .into_iter()
-                .map(|(privilege, role)| format!("GRANT {privilege} ({}) ON {name} TO {role}", column.name)),
-        );
-    }
+    sql.push(copy_grants(on, name));
     sql
+}
+
+/// A block that grants on one relation what is granted on another, by whom and whenever.
+fn copy_grants(from: &QualifiedName, to: &QualifiedName) -> String {
+    format!(
+        "DO $pontoon$\nDECLARE\n  made record;\nBEGIN\n  \
+         FOR made IN SELECT g.privilege_type || coalesce(' (' || quote_ident(a.attname) || ')', '') AS what, coalesce(quote_ident(r.rolname), 'PUBLIC') AS grantee,\n      \
+         CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS option\n    \
+         FROM (SELECT c.relacl AS acl, c.relowner, NULL::name AS attname FROM pg_class AS c WHERE c.oid = {name}::regclass\n      \
+         UNION ALL SELECT a.attacl, c.relowner, a.attname FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid\n      \
+         WHERE a.attrelid = {name}::regclass AND NOT a.attisdropped) AS a\n    \
+         CROSS JOIN LATERAL aclexplode(a.acl) AS g LEFT JOIN pg_roles AS r ON r.oid = g.grantee\n    \
+         WHERE g.grantee <> a.relowner\n  LOOP\n    \
+         EXECUTE format('GRANT %s ON %s TO %s%s', made.what, {on}, made.grantee, made.option);\n  \
+         END LOOP;\nEND\n$pontoon$",
+        name = literal(&from.to_string()),
+        on = literal(&to.to_string()),
+    )
 }
