@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::support::Project;
 use super::support::kinds::{KINDS, Kind};
+use super::support::{Database, Project};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/changes.md");
 
@@ -163,7 +163,12 @@ async fn the_page_of_changes_is_what_the_planner_says() {
         std::fs::write(PAGE, &page).unwrap();
     }
     let written = std::fs::read_to_string(PAGE).unwrap_or_default();
-    assert!(written == page, "docs/changes.md is out of date: run this test with PONTOON_WRITE_DOCS=1");
+    let version = Database::new().await.text("SHOW server_version_num").await;
+    let is_newer = version.parse::<u32>().unwrap() >= 180_000;
+    // The page shows the plans for servers before version 18, which takes some foreign keys NOT VALID that others do not.
+    let compared = |page: &str| page.split("## Plans").next().unwrap_or_default().to_owned();
+    let same = if is_newer { compared(&written) == compared(&page) } else { written == page };
+    assert!(same, "docs/changes.md is out of date: run this test with PONTOON_WRITE_DOCS=1");
 }
 
 #[test]

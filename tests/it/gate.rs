@@ -348,6 +348,28 @@ async fn writes_to_a_table_that_is_dropped_close_the_gate_and_cascades_do_not() 
     assert_eq!(project.database.text(left).await, "0");
 }
 
+#[tokio::test]
+async fn a_write_that_names_a_partition_of_a_table_that_is_dropped_closes_the_gate() {
+    let setup = "CREATE TABLE ev (id int) PARTITION BY RANGE (id); CREATE TABLE ev_1 PARTITION OF ev FOR VALUES FROM (0) TO (100);
+        CREATE TABLE ev_2 PARTITION OF ev FOR VALUES FROM (100) TO (200);";
+    let project = Project::new(setup, &[("0001_x.sql", "DROP TABLE ev;")]).await;
+    let database = &project.database;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["abort", "1"]).await.expect(0);
+    assert_eq!(database.text("SELECT count(*)::text FROM pg_trigger WHERE NOT tgisinternal").await, "0");
+    project.migrate(&["expand", "--to", "1"]).await.expect(0);
+    project.register("web-1", "1").await;
+    database.run("SET application_name = 'loader'; INSERT INTO ev_1 VALUES (1)").await;
+    let mut command = project.command(&["contract"]);
+    command.env("MIGRATE_QUIET", "60s");
+    finish(command).await.expect(4).says("loader");
+    // A partition that leaves meanwhile lives on without the trigger.
+    database.run("ALTER TABLE ev DETACH PARTITION ev_2").await;
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+    assert_eq!(database.text("SELECT count(*)::text FROM pg_trigger WHERE NOT tgisinternal").await, "0");
+    database.run("INSERT INTO ev_2 VALUES (150)").await;
+}
+
 /// What contract would stumble over later is found before it closes anything, and one migration hides no other.
 #[tokio::test]
 async fn rows_in_the_way_are_named_before_the_gate_closes() {

@@ -145,10 +145,11 @@ fn table(draft: &mut Draft<'_>, span: &Range<usize>, object: &Object) -> Result<
         version,
         ledger: draft.settings.ledger.clone(),
         table: table.clone(),
+        is_partitioned: known.partitions.is_some(),
     };
     draft.table(table).expand.extend(watch.create());
     draft.hide_object(object, ObjectKind::Table, span, locks)?;
-    draft.with_dropped_table(table, watch.drop_function());
+    draft.with_dropped_table(table, watch.remove());
     Ok(())
 }
 

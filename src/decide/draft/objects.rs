@@ -258,10 +258,10 @@ impl Draft<'_> {
     }
 
     /// Lets statements run behind the one that drops a table.
-    pub(crate) fn with_dropped_table(&mut self, table: &QualifiedName, sql: String) {
+    pub(crate) fn with_dropped_table(&mut self, table: &QualifiedName, sql: Vec<String>) {
         let goes = |going: &&mut Going| going.kind == ObjectKind::Table && &going.object.name == table;
         if let Some(going) = self.objects.iter_mut().find(goes) {
-            going.drop.push(sql);
+            going.drop.extend(sql);
         }
     }
 
