@@ -99,6 +99,9 @@ pub(crate) struct New {
 
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
+    /// Name the steps and their locks only, without statements
+    #[arg(long)]
+    pub(crate) brief: bool,
     /// Plan up to this version, an aborted one included
     #[arg(long, value_name = "VERSION")]
     pub(crate) to: Option<Version>,

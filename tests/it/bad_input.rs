@@ -142,6 +142,9 @@ async fn a_reviewed_plan_is_the_only_one_that_runs() {
     let plan = project.migrate(&["plan", "--json", "--exit-code"]).await;
     plan.expect(3);
     let hash = plan.json()["plans"][0]["hash"].as_str().unwrap().to_owned();
+    let brief = project.migrate(&["plan", "--brief"]).await;
+    brief.expect(0).says("expand public.users (ACCESS EXCLUSIVE on public.users, briefly)").says(&hash);
+    brief.hides("ALTER TABLE public.users");
     project.write("0007_a.sql", "ALTER TABLE users ADD COLUMN b int;");
     project.migrate(&["expand", "--plan", &hash]).await.expect(4).says("not the one that was reviewed");
     project.write("0007_a.sql", "ALTER TABLE users ADD COLUMN a int;");

@@ -23,7 +23,7 @@ pub(crate) async fn run(context: &Context, args: &PlanArgs) -> Outcome<Exit> {
     let documents: Vec<_> = plans.iter().map(|plan| json!({ "hash": plan.hash(), "plan": plan })).collect();
     let mut text = String::new();
     for plan in &plans {
-        describe(&mut text, plan);
+        describe(&mut text, plan, args.brief);
     }
     if plans.is_empty() {
         text.push_str("nothing to expand");
@@ -33,13 +33,16 @@ pub(crate) async fn run(context: &Context, args: &PlanArgs) -> Outcome<Exit> {
 }
 
 /// Writing to a string cannot fail.
-fn describe(text: &mut String, plan: &Plan) {
+fn describe(text: &mut String, plan: &Plan, brief: bool) {
     let _ = writeln!(text, "migration {} {}\nplan {}\n", plan.version, plan.name, plan.hash());
     for change in &plan.changes {
         let _ = writeln!(text, "  line {}: {}\n      {}", change.line, change.what, change.becomes);
     }
     for warning in &plan.warnings {
         let _ = writeln!(text, "  warning: {warning}");
+    }
+    if brief {
+        return in_brief(text, plan);
     }
     let [expand, settle, contract @ ..] = plan.phases();
     phase(text, expand.0, expand.1);
@@ -74,6 +77,35 @@ fn describe(text: &mut String, plan: &Plan) {
     text.push('\n');
 }
 
+/// A line for each step, and one for each lock that others may wait behind.
+fn in_brief(text: &mut String, plan: &Plan) {
+    for (name, steps) in plan.phases() {
+        let jobs = plan.jobs.iter().filter(|_| name.starts_with("backfill"));
+        let jobs = jobs.map(|job| format!("{}, in batches", job.table.plain()));
+        let lines = jobs.chain(steps.iter().filter(|step| !counts_backwards(step)).map(in_a_line));
+        for (at, line) in lines.enumerate() {
+            if at == 0 {
+                let _ = writeln!(text, "\n== {name}\n");
+            }
+            let _ = writeln!(text, "  {line}");
+        }
+    }
+    text.push('\n');
+}
+
+/// A step that does nothing until it is taken back.
+fn counts_backwards(step: &Step) -> bool {
+    step.sql.is_empty() && !step.undo.is_empty()
+}
+
+fn in_a_line(step: &Step) -> String {
+    let stops = step.locks.iter().filter(|lock| lock.mode.blocks_traffic());
+    let stops: Vec<String> = stops.map(|lock| format!("{} on {}", lock.mode, lock.table.plain())).collect();
+    let stops = if stops.is_empty() { String::new() } else { format!(" ({}, briefly)", stops.join(", ")) };
+    let scans = if step.scans { ", reading every row" } else { "" };
+    format!("{}{scans}{stops}", step.title)
+}
+
 fn phase(text: &mut String, name: &str, steps: &[Step]) {
     if steps.is_empty() {
         return;
@@ -81,8 +113,8 @@ fn phase(text: &mut String, name: &str, steps: &[Step]) {
     let _ = writeln!(text, "\n== {name}");
     for step in steps {
         let _ = writeln!(text, "\n-- {}: {}", step.id, step.title);
-        if step.sql.is_empty() && !step.undo.is_empty() {
-            let _ = writeln!(text, "-- nothing now; on the way back: {};", step.undo.join("; "));
+        if counts_backwards(step) {
+            let _ = writeln!(text, "-- nothing now; when it is taken back: {};", step.undo.join("; "));
             continue;
         }
         for lock in &step.locks {
