@@ -15,7 +15,8 @@ SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
     WHERE c.relkind IN ('r', 'v', 'p') AND c.relnamespace = ANY (ARRAY(SELECT oid FROM mine))
     UNION ALL
     SELECT CASE WHEN whole.oid IS NULL
-        THEN format('constraint %s on %s: %s valid %s', k.conname, k.conrelid::regclass, pg_get_constraintdef(k.oid), k.convalidated)
+        -- Since version 18: what a partition calls its NOT NULL is not kept by a reopen.
+        THEN format('constraint %s on %s: %s valid %s', CASE WHEN k.contype = 'n' AND k.coninhcount > 0 THEN 'inherited' ELSE k.conname END, k.conrelid::regclass, pg_get_constraintdef(k.oid), k.convalidated)
         ELSE format('part of constraint %s on %s: %s', whole.conname, k.conrelid::regclass, replace(pg_get_constraintdef(k.oid), ' NOT VALID', '')) END
     FROM pg_constraint AS k
     -- What points at one partition is no constraint of its own, in no dump, and before version 18 not marked by VALIDATE.
