@@ -67,12 +67,16 @@ impl Runner<'_> {
         }
         let running = Running { plan: &plan, attempt: entry.attempt };
         // What only counts backwards, and comes first, is the rest's proof.
+        let again = |failure: Failure| {
+            let next = format!("correct the cause, then migrate reopen {version}");
+            Failure { next: failure.next.clone().or(Some(next)), ..failure }
+        };
         let first = plan.seal.iter().rposition(|step| step.undo_when.is_none()).map_or(0, |at| at + 1);
-        self.undo_steps(&running, plan.seal.get(first..).unwrap_or_default()).await?;
+        self.undo_steps(&running, plan.seal.get(first..).unwrap_or_default()).await.map_err(again)?;
         self.rehearse_reopen(&running).await?;
-        self.undo_steps(&running, &plan.seal).await?;
+        self.undo_steps(&running, &plan.seal).await.map_err(again)?;
         fault::point("reopen.unsealed");
-        self.undo_steps(&running, &plan.restrict).await?;
+        self.undo_steps(&running, &plan.restrict).await.map_err(again)?;
         self.begin().await?;
         self.store_fingerprint(&plan).await?;
         engine.ledger.forget_undone(&mut self.session, version, entry.attempt).await?;

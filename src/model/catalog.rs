@@ -106,7 +106,8 @@ pub(crate) struct Partitions {
     pub(crate) own: BTreeSet<Ident>,
     /// Columns with a default that only some partition has.
     pub(crate) own_defaults: BTreeSet<Ident>,
-    /// Columns of which some partition has a right, a comment, statistics, an option or NOT NULL of its own.
+    /// Columns of which some partition has a right, a comment, statistics, an option, NOT NULL or a foreign key that points at it
+    /// of its own.
     pub(crate) apart: BTreeSet<Ident>,
     /// Columns that must not be null in some partition.
     pub(crate) not_null: BTreeSet<Ident>,

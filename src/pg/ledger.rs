@@ -346,6 +346,8 @@ impl Ledger {
             .iter()
             .map(|Column { name }| format!("'{} = ' || {name}::text", name.replace('\'', "''")))
             .collect();
-        Ok(if parts.is_empty() { "'ctid = ' || ctid::text".to_owned() } else { parts.join(" || ', ' || ") })
+        // That of a partition means nothing without its name.
+        let place = "'ctid = ' || ctid::text || CASE WHEN (SELECT c.relispartition FROM pg_catalog.pg_class AS c WHERE c.oid = tableoid) THEN ' of ' || tableoid::regclass ELSE '' END";
+        Ok(if parts.is_empty() { place.to_owned() } else { parts.join(" || ', ' || ") })
     }
 }

@@ -172,6 +172,89 @@ async fn partitions_are_made_attached_and_detached_without_reading_under_a_lock(
     assert_eq!(database.text("SELECT count(*)::text FROM ev").await, "1500");
 }
 
+const POINTING: &str = "CREATE TABLE p (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k); CREATE TABLE p_all PARTITION OF p DEFAULT;
+    CREATE TABLE d (id int, pid int, k int, CONSTRAINT d_fk FOREIGN KEY (pid, k) REFERENCES p ON DELETE CASCADE) PARTITION BY RANGE (id);
+    CREATE TABLE d1 PARTITION OF d FOR VALUES FROM (0) TO (1000); CREATE TABLE c (id int, k int, FOREIGN KEY (id, k) REFERENCES p);
+    INSERT INTO p SELECT i, i % 3 FROM generate_series(1, 500) AS i; INSERT INTO d SELECT i, i, i % 3 FROM generate_series(1, 500) AS i;";
+
+/// Runs a command that stops before each step, and looks each time for partitions whose rows may point nowhere.
+async fn never_without_key(project: &Project, arguments: &[&str]) {
+    let pause = project.path("paused");
+    let mut command = project.command(arguments);
+    command.env("PONTOON_FAULT", "step.before@*").env("PONTOON_FAULT_PAUSE", &pause);
+    let running = tokio::spawn(finish(command));
+    let bare = "SELECT coalesce(string_agg(c.relname, ' '), '') FROM pg_class AS c WHERE c.relname IN ('d1', 'd2', 'd3') AND c.relispartition
+        AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype = 'f' AND k.confrelid = 'p'::regclass)";
+    while !running.is_finished() {
+        if pause.exists() {
+            assert_eq!(project.database.text(bare).await, "", "{arguments:?}");
+            std::fs::remove_file(&pause).unwrap();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    running.await.unwrap().expect(0);
+}
+
+#[tokio::test]
+async fn a_late_partition_of_a_table_that_points_at_a_swapped_key_is_never_without_its_own() {
+    let project =
+        Project::new(POINTING, &[("0001_x.sql", "ALTER TABLE p ALTER COLUMN id TYPE bigint;")]).await;
+    let database = &project.database;
+    let late = |name: &str, from: i32| {
+        format!(
+            "CREATE TABLE {name} PARTITION OF d FOR VALUES FROM ({from}) TO ({from} + 1000); INSERT INTO d (id, pid, k) SELECT {from} + i, i, i % 3 FROM generate_series(1, 500) AS i"
+        )
+    };
+    project.migrate(&["expand"]).await.expect(0);
+    database.run(&late("d2", 1000)).await;
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web-1", "1").await;
+    never_without_key(&project, &["contract"]).await;
+    database.run(&late("d3", 2000)).await;
+    never_without_key(&project, &["reopen", "1"]).await;
+    project.migrate(&["backfill"]).await.expect(0);
+    never_without_key(&project, &["contract", "--soak", "0s"]).await;
+    project.migrate(&["doctor"]).await.expect(0).says("nothing is wrong");
+    database.run("DELETE FROM p WHERE id = 7").await;
+    assert_eq!(database.text("SELECT count(*)::text FROM d").await, "1497");
+    let names = "SELECT count(*)::text FROM pg_constraint WHERE conname LIKE '%pontoon%' OR (conparentid = 0 AND NOT convalidated)";
+    assert_eq!(database.text(names).await, "0");
+}
+
+#[tokio::test]
+async fn a_reopen_that_was_killed_while_a_foreign_key_was_cut_into_parts_goes_on() {
+    let project =
+        Project::new(POINTING, &[("0001_x.sql", "ALTER TABLE p ALTER COLUMN id TYPE bigint;")]).await;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    project.register("web-1", "1").await;
+    for step in 1..8 {
+        project.migrate(&["contract"]).await.expect(0);
+        let mut command = project.command(&["reopen", "1"]);
+        command.env("PONTOON_FAULT", format!("step.after_commit@{step}"));
+        finish(command).await;
+        project.migrate(&["reopen", "1"]).await.expect(0);
+    }
+}
+
+#[tokio::test]
+async fn a_key_and_what_points_at_it_may_each_say_how_they_change() {
+    let setup = "CREATE TABLE p (id text PRIMARY KEY); CREATE TABLE c (pid text REFERENCES p);
+        INSERT INTO p SELECT gen_random_uuid() FROM generate_series(1, 50); INSERT INTO c SELECT id FROM p;";
+    let [parent, child] = [
+        "ALTER TABLE p ALTER COLUMN id TYPE uuid USING id::uuid;",
+        "ALTER TABLE c ALTER COLUMN pid TYPE uuid USING pid::uuid;",
+    ];
+    for file in [format!("{parent} {child}"), format!("{child} {parent}")] {
+        let project = Project::new(setup, &[("0001_x.sql", &file)]).await;
+        project.migrate(&["up"]).await.expect(0);
+        let joined =
+            "SELECT count(*)::text FROM p JOIN c ON c.pid = p.id WHERE pg_typeof(p.id) = 'uuid'::regtype";
+        assert_eq!(project.database.text(joined).await, "50");
+    }
+}
+
 #[tokio::test]
 async fn hash_partitions_leave_and_come_back() {
     let setup = "CREATE TABLE ev (id int PRIMARY KEY) PARTITION BY HASH (id); CREATE TABLE ev_0 PARTITION OF ev FOR VALUES WITH (MODULUS 2, REMAINDER 0);
@@ -208,6 +291,8 @@ async fn what_a_partitioned_table_cannot_have_is_refused_by_name() {
         ("ALTER TABLE ev DROP COLUMN at;", "decides in which partition"),
         ("ALTER TABLE ev ALTER COLUMN at TYPE bigint;", "decides in which partition"),
         ("ALTER TABLE own ALTER COLUMN c TYPE bigint;", "that only a partition has"),
+        ("ALTER TABLE followed ALTER COLUMN id TYPE bigint;", "`fid` decides in which partition of `public.by_key` a row is"),
+        ("ALTER TABLE cut ALTER COLUMN b TYPE bigint;", "a foreign key that points at it, of one partition alone"),
         ("CREATE UNIQUE INDEX ON ev (id);", "must hold `at`"),
         ("ALTER TABLE ev ADD UNIQUE (name);", "a key of `public.ev` must hold `at`"),
         ("ALTER TABLE ev ADD CONSTRAINT k UNIQUE USING INDEX ev_name_idx;", "no USING INDEX"),
@@ -247,6 +332,9 @@ async fn what_a_partitioned_table_cannot_have_is_refused_by_name() {
     ] {
         let more = "CREATE TABLE other (LIKE ev INCLUDING CONSTRAINTS); ALTER TABLE other ADD PRIMARY KEY (at, id);
             CREATE TABLE others (id int PRIMARY KEY);
+            CREATE TABLE followed (id int PRIMARY KEY); CREATE TABLE by_key (fid int REFERENCES followed) PARTITION BY HASH (fid);
+            CREATE TABLE cut (a int, b int, PRIMARY KEY (a, b)) PARTITION BY LIST (a); CREATE TABLE cut_1 PARTITION OF cut FOR VALUES IN (1);
+            CREATE TABLE at_one (a int, b int, FOREIGN KEY (a, b) REFERENCES cut_1);
             CREATE TABLE own (a int PRIMARY KEY, c int, k int, UNIQUE (a, k)) PARTITION BY RANGE (a); CREATE TABLE own_1 PARTITION OF own FOR VALUES FROM (0) TO (10);
             CREATE INDEX ON own_1 (c); CREATE TABLE points (a int REFERENCES own, k int, FOREIGN KEY (a, k) REFERENCES own (a, k));";
         let project = Project::new(&format!("{SETUP} {more}"), &[("0001_x.sql", file)]).await;

@@ -206,6 +206,14 @@ pub(crate) fn plan(
         },
     )?;
     for (child, follower) in followers(&draft.catalog.clone(), table, column) {
+        // The file says itself what becomes of it.
+        let said = draft
+            .tables
+            .iter()
+            .any(|work| work.name == child && work.retyped.iter().any(|r| r.column == follower));
+        if said || is_retyped(draft, &child, &follower) {
+            continue;
+        }
         let asked = what(type_sql, collation, None);
         let (known, conversion) = tried(draft, span, &child, &follower, &asked)?;
         supported_table(draft, span, &child)?;

@@ -148,8 +148,8 @@ impl HandedOver<'_> {
 
     /// What takes it away in the parent's way back, where it may be one on each partition already.
     pub(crate) fn new_gone(&self) -> Vec<String> {
-        let leaves = self.leaves.iter().filter(|_| self.in_swap).flatten();
-        let parts = leaves.map(|leaf| partitioned_foreign_key::drop_part(self.child, leaf, &self.key.name));
+        let parts = self.leaves.iter().filter(|_| self.in_swap);
+        let parts = parts.map(|_| partitioned_foreign_key::off_parts(self.child, &self.key.name));
         let whole = format!("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}", self.child, self.key.name);
         parts.chain([whole]).collect()
     }
@@ -215,8 +215,8 @@ impl HandedOver<'_> {
     /// The key for new rows, or one on each partition.
     fn not_valid(&self, text: &str) -> Vec<String> {
         let (child, name) = (self.child, &self.key.name);
-        if let Some(leaves) = &self.leaves {
-            return partitioned_foreign_key::on_parts(child, leaves, name, text);
+        if self.leaves.is_some() {
+            return vec![partitioned_foreign_key::on_parts(child, name, text)];
         }
         let mut sql = vec![format!("ALTER TABLE {child} ADD CONSTRAINT {name} {text} NOT VALID")];
         sql.extend(self.comment());

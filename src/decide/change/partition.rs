@@ -14,7 +14,7 @@ use crate::decide::change::partition_rule::{check_hash, look, prove, with_rule};
 use crate::decide::change::{partitioned, supported};
 use crate::decide::draft::{Draft, Phase, lock_tables, step, validate};
 use crate::decide::plan::{Loss, Step, TableLock};
-use crate::model::catalog::{Partitions, Table};
+use crate::model::catalog::{Constraint, Partitions, Table};
 use crate::model::problem::Problem;
 use crate::model::sql::{Name, Statement, StatementKind, rename_in_index};
 use crate::words::ident::{Ident, QualifiedName, literal};
@@ -139,10 +139,8 @@ pub(super) fn detach(
     refuse_in_flight(draft, span, table)?;
     draft.repartitioned.insert(table.clone());
     draft.detaching.insert(table.clone());
-    let pointing = draft.catalog.tables.iter().find(|other| {
-        other.constraints.iter().any(|constraint| constraint.parent.as_ref() == Some(table))
-            && &other.name != table
-    });
+    let points = |key: &Constraint| key.parent.as_ref() == Some(table);
+    let pointing = draft.catalog.tables.iter().find(|other| other.constraints.iter().any(points));
     if let Some(pointing) = pointing {
         let title = format!(
             "foreign keys of `{}` point at `{}`: the server would look for rows that point at the partition under the lock",

@@ -26,13 +26,7 @@ pub(super) fn check(
         | Action::AlterType { column, .. }
             if partitions.key.contains(column) =>
         {
-            let title =
-                format!("`{}` decides in which partition of `{}` a row is", column.as_str(), table.plain());
-            Err(refused(
-                span,
-                title,
-                "create a table that is partitioned by the new column, and move the rows there",
-            ))
+            Err(decides(span, table, column))
         }
         Action::AddConstraint(constraint) => check_constraint(draft, span, constraint),
         Action::AddColumn { column, .. } => {
@@ -114,14 +108,25 @@ pub(super) fn check_swap(
 ) -> Result<(), Problem> {
     let Some(known) = draft.catalog.table(table) else { return Ok(()) };
     let Some(partitions) = &known.partitions else { return Ok(()) };
+    // One that follows another by its foreign key comes here too.
+    if partitions.key.contains(column) {
+        return Err(decides(span, table, column));
+    }
     let own = partitions.own.contains(column) || partitions.own_defaults.contains(column);
     let what = match (own, partitions.apart.contains(column)) {
         (true, _) => "has an index, a constraint or a default that only a partition has",
-        (_, true) => "has a NOT NULL, a right, a comment, statistics or an option that only a partition has",
+        (_, true) => {
+            "has a NOT NULL, a right, a comment, statistics, an option or a foreign key that points at it, of one partition alone"
+        }
         (false, false) => return Ok(()),
     };
     let title = format!("`{}` of the partitioned table `{}` {what}", column.as_str(), table.plain());
     Err(refused(span, title, "drop it in a migration before, and make it again in one behind"))
+}
+
+fn decides(span: &Range<usize>, table: &QualifiedName, column: &Ident) -> Problem {
+    let title = format!("`{}` decides in which partition of `{}` a row is", column.as_str(), table.plain());
+    refused(span, title, "create a table that is partitioned by the new column, and move the rows there")
 }
 
 pub(super) fn refused(span: &Range<usize>, title: impl Into<String>, help: &str) -> Problem {

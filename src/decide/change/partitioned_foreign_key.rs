@@ -60,7 +60,7 @@ pub(super) fn prove(
     let mut steps: Vec<Step> = leaves.iter().map(|leaf| validate_step(table, leaf, name)).collect();
     let (mut sql, locks) = attach(table, parent, name, &known.definition);
     let mut undo = vec![sql[0].clone(), format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}")];
-    undo.extend(on_parts(table, leaves, name, &known.definition));
+    undo.push(on_parts(table, name, &known.definition));
     sql.extend(comment(table, known));
     steps.push(step(format!("make them one foreign key of {}", table.plain()), sql, undo, locks));
     steps
@@ -78,7 +78,7 @@ pub(super) fn relax(
     let (lock_both, locks) = lock_tables(&[table, parent], LockMode::AccessExclusive);
     let sql = vec![lock_both.clone(), format!("ALTER TABLE {table} DROP CONSTRAINT {name}")];
     let mut undo = vec![lock_both];
-    undo.extend(leaves.iter().map(|leaf| not_valid(table, leaf, name, definition)));
+    undo.push(on_parts(table, name, definition));
     steps.push(step(format!("drop {} of {}", name.as_str(), table.plain()), sql, undo, locks));
     steps
 }
@@ -121,37 +121,52 @@ pub(super) fn rename_parts(table: &QualifiedName, from: &Ident, to: &Ident) -> S
     )
 }
 
-/// One of that name on each partition, NOT VALID, in the place of what is there.
-pub(super) fn on_parts(
-    table: &QualifiedName,
-    leaves: &[QualifiedName],
-    name: &Ident,
-    text: &str,
-) -> Vec<String> {
-    let anew = |leaf: &QualifiedName| {
-        let drop = format!("ALTER TABLE {leaf} DROP CONSTRAINT IF EXISTS {name}");
-        let add = format!("ALTER TABLE {leaf} ADD CONSTRAINT {name} {text} NOT VALID");
-        if_part(table, leaf, None, &format!("{drop};\n    {add}"))
-    };
-    leaves.iter().map(anew).collect()
+/// One of that name on each partition that there is by then, NOT VALID, in the place of what is there.
+pub(super) fn on_parts(table: &QualifiedName, name: &Ident, text: &str) -> String {
+    each_part(
+        table,
+        &format!(
+            "EXECUTE format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I', part, {name});\n    \
+             EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID', part, {name}, {});",
+            literal(text),
+            name = literal(name.as_str())
+        ),
+    )
 }
 
-pub(super) fn drop_part(table: &QualifiedName, leaf: &QualifiedName, name: &Ident) -> String {
-    if_part(table, leaf, None, &format!("ALTER TABLE {leaf} DROP CONSTRAINT IF EXISTS {name}"))
+/// Takes those away.
+pub(super) fn off_parts(table: &QualifiedName, name: &Ident) -> String {
+    let act = format!(
+        "EXECUTE format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I', part, {});",
+        literal(name.as_str())
+    );
+    each_part(table, &act)
+}
+
+fn each_part(table: &QualifiedName, act: &str) -> String {
+    format!(
+        "DO $pontoon$\nDECLARE\n  part regclass;\nBEGIN\n  \
+         FOR part IN SELECT p.relid FROM pg_partition_tree({}::regclass) AS p WHERE p.isleaf\n  LOOP\n    {act}\n  \
+         END LOOP;\nEND\n$pontoon$",
+        literal(&table.to_string())
+    )
 }
 
 /// One that points at a partitioned table consists of one for each partition of that, which the server names by the columns:
 /// they get the names that they have by the columns' own.
 pub(super) fn rename_by_columns(table: &QualifiedName, version: &str) -> String {
     format!(
-        "DO $pontoon$\nDECLARE\n  part record;\nBEGIN\n  \
+        "DO $pontoon$\nDECLARE\n  part record;\n  wanted name;\n  number int;\nBEGIN\n  \
          FOR part IN SELECT k.conrelid::regclass AS of, k.conname AS name, regexp_replace(k.conname, '_pontoon_{version}_(new_)?', '', 'g') AS plain\n    \
          FROM pg_constraint AS k JOIN pg_constraint AS whole ON whole.oid = k.conparentid AND whole.conrelid = k.conrelid\n    \
          WHERE k.contype = 'f' AND k.conname ~ '_pontoon_{version}_'\n      \
-         AND (k.conrelid = {whole}::regclass OR k.conrelid IN (SELECT p.relid FROM pg_partition_tree({whole}::regclass) AS p))\n  LOOP\n    \
-         IF NOT EXISTS (SELECT FROM pg_constraint AS o WHERE o.conrelid = part.of AND o.conname = part.plain) THEN\n      \
-         EXECUTE format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', part.of, part.name, part.plain);\n    \
-         END IF;\n  END LOOP;\nEND\n$pontoon$",
+         AND (k.conrelid = {whole}::regclass OR k.conrelid IN (SELECT p.relid FROM pg_partition_tree({whole}::regclass) AS p))\n    \
+         ORDER BY k.conname DESC\n  LOOP\n    \
+         wanted := part.plain;\n    number := 0;\n    \
+         WHILE EXISTS (SELECT FROM pg_constraint AS o WHERE o.conrelid = part.of AND o.conname = wanted) LOOP\n      \
+         number := number + 1;\n      wanted := part.plain || number;\n    END LOOP;\n    \
+         EXECUTE format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', part.of, part.name, wanted);\n  \
+         END LOOP;\nEND\n$pontoon$",
         whole = literal(&table.to_string()),
     )
 }
@@ -186,13 +201,18 @@ fn attach(
     text: &str,
 ) -> (Vec<String>, Vec<TableLock>) {
     let (lock_both, locks) = lock_tables(&[table, parent], LockMode::AccessExclusive);
+    // One that came late and has it already, as another one or not yet for all rows, would get a second one.
     let guard = format!(
-        "DO $pontoon$\nDECLARE\n  late regclass;\nBEGIN\n  SELECT p.relid INTO late FROM pg_partition_tree({whole}::regclass) AS p\n  \
-         WHERE p.isleaf AND pg_relation_size(p.relid) > {SMALL}\n    \
-         AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.conrelid = p.relid AND k.conname = {plain} AND k.convalidated)\n  \
-         LIMIT 1;\n  IF FOUND THEN\n    RAISE EXCEPTION 'partition % came after the plan was made and has no such foreign key', late\n    \
-         USING HINT = format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID; then VALIDATE CONSTRAINT it, and run the same command again', late, {plain}, {text});\n  \
-         END IF;\nEND\n$pontoon$",
+        "DO $pontoon$\nDECLARE\n  late record;\nBEGIN\n  \
+         FOR late IN SELECT p.relid::regclass AS part, k.oid AS key, pg_relation_size(p.relid) > {SMALL} AS large\n    \
+         FROM pg_partition_tree({whole}::regclass) AS p\n    \
+         LEFT JOIN pg_constraint AS k ON k.conrelid = p.relid AND k.conname = {plain} AND k.contype = 'f'\n    \
+         WHERE p.isleaf AND NOT coalesce(k.convalidated, false)\n  LOOP\n    \
+         IF late.large THEN\n      RAISE EXCEPTION 'partition % came after the plan was made and has no such foreign key', late.part\n      \
+         USING HINT = CASE WHEN late.key IS NULL THEN format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID; then ', late.part, {plain}, {text}) ELSE '' END\n        \
+         || format('ALTER TABLE %s VALIDATE CONSTRAINT %I, and run the same command again', late.part, {plain});\n    \
+         ELSIF late.key IS NOT NULL THEN\n      EXECUTE format('ALTER TABLE %s VALIDATE CONSTRAINT %I', late.part, {plain});\n    \
+         END IF;\n  END LOOP;\nEND\n$pontoon$",
         whole = literal(&table.to_string()),
         plain = literal(name.as_str()),
         text = literal(text),

@@ -190,6 +190,10 @@ SELECT
                                   WHERE pd.adrelid = c.oid AND pa.attname = a.attname AND pa.attgenerated = '')) AS o), '[]'),
                     'apart', coalesce((
                         SELECT jsonb_agg(DISTINCT o.attname) FROM (
+                            SELECT a.attname FROM pg_constraint AS k JOIN pg_attribute AS a ON a.attrelid = k.confrelid AND a.attnum = ANY (k.confkey)
+                            WHERE k.contype = 'f' AND k.conparentid = 0
+                              AND k.confrelid IN (SELECT p.relid FROM pg_partition_tree(c.oid) AS p WHERE p.relid <> c.oid)
+                            UNION ALL
                             SELECT a.attname FROM pg_partition_tree(c.oid) AS p JOIN pg_attribute AS a ON a.attrelid = p.relid
                             WHERE p.relid <> c.oid AND a.attnum > 0 AND NOT a.attisdropped
                               AND (a.attacl IS NOT NULL OR a.attoptions IS NOT NULL OR col_description(a.attrelid, a.attnum) IS NOT NULL)

@@ -365,11 +365,12 @@ SELECT CASE WHEN p.pointing THEN p.name || ' of ' || p.child ELSE p.name END AS 
     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
       AND d.refobjid = to_regclass($1) AND a.attname = $2
     UNION
+    -- A foreign key is cut into one for each partition for a while: it counts as that of the whole.
     SELECT k.conname::text, k.conrelid <> a.attrelid OR (k.contype = 'f' AND NOT a.attnum = ANY (k.conkey)),
            n.nspname || '.' || t.relname
     FROM pg_constraint AS k
     JOIN pg_attribute AS a ON a.attrelid = to_regclass($1) AND a.attname = $2
-    JOIN pg_class AS t ON t.oid = k.conrelid JOIN pg_namespace AS n ON n.oid = t.relnamespace
+    JOIN pg_class AS t ON t.oid = coalesce(pg_partition_root(k.conrelid), k.conrelid) JOIN pg_namespace AS n ON n.oid = t.relnamespace
     WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND (k.contype <> 'f' OR k.conparentid = 0)
       AND ((k.conrelid = a.attrelid AND a.attnum = ANY (k.conkey)) OR (k.confrelid = a.attrelid AND a.attnum = ANY (k.confkey)))
     UNION
@@ -380,7 +381,7 @@ SELECT CASE WHEN p.pointing THEN p.name || ' of ' || p.child ELSE p.name END AS 
     JOIN pg_index AS i ON i.indrelid = t.oid AND a.attnum = ANY (i.indkey) JOIN pg_class AS c ON c.oid = i.indexrelid
     WHERE tree.relid <> to_regclass($1) AND NOT c.relispartition
     UNION
-    SELECT k.conname::text, true, n.nspname || '.' || t.relname
+    SELECT k.conname::text, k.contype <> 'f', n.nspname || '.' || t.relname
     FROM pg_partition_tree(to_regclass($1)) AS tree JOIN pg_class AS t ON t.oid = tree.relid JOIN pg_namespace AS n ON n.oid = t.relnamespace
     JOIN pg_attribute AS a ON a.attrelid = t.oid AND a.attname = $2
     JOIN pg_constraint AS k ON k.conrelid = t.oid AND a.attnum = ANY (k.conkey)
