@@ -65,7 +65,8 @@ fn is_machinery(sql: &str) -> bool {
         "CREATE TRIGGER",
         "DROP TRIGGER",
     ];
-    starts.iter().any(|start| sql.starts_with(start)) || sql.contains(" ENABLE ALWAYS TRIGGER ")
+    starts.iter().any(|start| sql.starts_with(start))
+        || [" ENABLE ALWAYS TRIGGER ", "'DROP TRIGGER %I"].iter().any(|part| sql.contains(part))
 }
 
 fn steps(page: &mut String, phase: &str, steps: &Value) {
