@@ -524,7 +524,8 @@ async fn five_hundred_tables_take_a_handful_of_connections_and_no_more_statement
         statements.push(sent);
     }
     assert!(statements[0] > 20, "{statements:?}");
-    assert_eq!(statements[0], statements[1]);
+    // What the clock asks for, such as the renewal of a lease, may come once more in the one or the other.
+    assert!(statements[0].abs_diff(statements[1]) <= 2, "{statements:?}");
 }
 
 #[tokio::test]
