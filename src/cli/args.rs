@@ -151,9 +151,9 @@ pub(crate) struct Contract {
     /// Contract what is open, and exit with 0 even if something is not
     #[arg(long)]
     pub(crate) if_open: bool,
-    /// Overlook one kind of reason, as the refusal names it
+    /// Overlook a kind of reason, as the refusal names it; may be given several times
     #[arg(long, value_name = "REASON", requires = "because", value_parser = clap::builder::PossibleValuesParser::new(crate::decide::gate::OVERRIDABLE))]
-    pub(crate) r#override: Option<String>,
+    pub(crate) r#override: Vec<String>,
     /// Why; it is kept in the ledger
     #[arg(long, value_name = "TEXT", requires = "override")]
     pub(crate) because: Option<String>,

@@ -77,8 +77,11 @@ pub(crate) enum Reason {
     UnseenSession { session: SessionFact },
 }
 
-/// Names of the reasons that an operator may override, one at a time.
-pub(crate) const OVERRIDABLE: [&str; 8] = [
+/// No reason of the gate's: contract itself refuses over rows that changed after a data job had read them.
+pub(crate) const CHANGED_SOURCE: &str = "changed-source";
+
+/// Names of the reasons that an operator may override.
+pub(crate) const OVERRIDABLE: [&str; 9] = [
     "live-instance",
     "expired-instance",
     "no-new-instance",
@@ -87,6 +90,7 @@ pub(crate) const OVERRIDABLE: [&str; 8] = [
     "long-transaction",
     "prepared-transaction",
     "unseen-session",
+    CHANGED_SOURCE,
 ];
 
 impl Reason {
@@ -204,8 +208,8 @@ pub(crate) enum Verdict {
     Closed(Vec<Reason>),
 }
 
-/// Decides. `overridden` is the one kind of reason that an operator took upon themselves.
-pub(crate) fn decide(facts: &Facts, overridden: Option<&str>) -> Verdict {
+/// Decides. `overridden` are the kinds of reasons that an operator took upon themselves.
+pub(crate) fn decide(facts: &Facts, overridden: &[String]) -> Verdict {
     let mut reasons = Vec::new();
     reasons.extend(facts.live.iter().cloned().map(|instance| Reason::LiveInstance { instance }));
     reasons.extend(facts.expired.iter().cloned().map(|instance| Reason::ExpiredInstance { instance }));
@@ -225,7 +229,8 @@ pub(crate) fn decide(facts: &Facts, overridden: Option<&str>) -> Verdict {
         });
     }
     // An unfinished backfill is no matter of judgement.
-    reasons.retain(|reason| Some(reason.name()) != overridden || !OVERRIDABLE.contains(&reason.name()));
+    let taken = |name: &str| overridden.iter().any(|one| one == name) && OVERRIDABLE.contains(&name);
+    reasons.retain(|reason| !taken(reason.name()));
     if reasons.is_empty() { Verdict::Open(GatePass(())) } else { Verdict::Closed(reasons) }
 }
 
@@ -249,8 +254,9 @@ mod tests {
         }
     }
 
-    fn closed(facts: &Facts, overridden: Option<&str>) -> Vec<&'static str> {
-        match decide(facts, overridden) {
+    fn closed(facts: &Facts, overridden: &[&str]) -> Vec<&'static str> {
+        let overridden: Vec<String> = overridden.iter().map(ToString::to_string).collect();
+        match decide(facts, &overridden) {
             Verdict::Open(_) => Vec::new(),
             Verdict::Closed(reasons) => reasons.iter().map(Reason::name).collect(),
         }
@@ -258,7 +264,7 @@ mod tests {
 
     #[test]
     fn every_single_fact_closes_the_gate() {
-        assert_eq!(closed(&open_facts(), None), [""; 0]);
+        assert_eq!(closed(&open_facts(), &[]), [""; 0]);
         let session = |age_seconds, prepared: Option<&str>| SessionFact {
             pid: Some(1),
             application: String::new(),
@@ -289,8 +295,8 @@ mod tests {
             ("prepared-transaction", Facts { sessions: vec![session(None, Some("x"))], ..open_facts() }),
         ];
         for (name, facts) in &cases {
-            assert_eq!(closed(facts, None), [*name]);
-            let overridden = closed(facts, Some(name));
+            assert_eq!(closed(facts, &[]), [*name]);
+            let overridden = closed(facts, &[name]);
             assert_eq!(overridden.is_empty(), OVERRIDABLE.contains(name), "{name}");
         }
     }
@@ -298,7 +304,8 @@ mod tests {
     #[test]
     fn all_reasons_are_reported_at_once_and_one_override_leaves_the_others() {
         let facts = Facts { live: vec![instance()], new_seen: 0, ..open_facts() };
-        assert_eq!(closed(&facts, None), ["live-instance", "no-new-instance"]);
-        assert_eq!(closed(&facts, Some("live-instance")), ["no-new-instance"]);
+        assert_eq!(closed(&facts, &[]), ["live-instance", "no-new-instance"]);
+        assert_eq!(closed(&facts, &["live-instance"]), ["no-new-instance"]);
+        assert_eq!(closed(&facts, &["live-instance", "no-new-instance"]), [""; 0]);
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::catalog::ObjectRef;
 use crate::words::checksum::checksum;
-use crate::words::ident::{Ident, QualifiedName};
+use crate::words::ident::{Ident, QualifiedName, literal};
 use crate::words::lock_mode::LockMode;
 use crate::words::version::Version;
 
@@ -99,7 +99,21 @@ pub(crate) enum Mode {
     /// `moot` is one that gives true if what it is done to is gone.
     Alone { verify: String, leftover: String, clean_up: String, moot: String },
     /// No row of the table may satisfy the predicate; those that do are listed by their key.
-    Require { table: QualifiedName, predicate: String, says: String },
+    Require(Require),
+}
+
+/// A condition on the rows of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Require {
+    pub(crate) table: QualifiedName,
+    pub(crate) predicate: String,
+    pub(crate) says: String,
+    /// What names a row, where its key does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) named: Option<String>,
+    /// Makes the condition hold by believing the operator that those rows are seen to; none where nobody may say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) accept: Option<String>,
 }
 
 /// A lock that a step takes.
@@ -124,7 +138,7 @@ pub(crate) enum Work {
     /// Brings rows into step, by pages of the table. To do it again changes nothing.
     Convert(Convert),
     /// Changes each row that was there at the start exactly once, by its place in a list of keys.
-    Once(Once),
+    Once(Box<Once>),
     /// Brings rows of one table into step with those of another, by pages. To do it again changes nothing.
     Across(Box<Across>),
 }
@@ -198,12 +212,34 @@ pub(crate) struct Once {
     pub(crate) make: Vec<String>,
     /// Locks the rows that a batch reads, where another side could change them meanwhile.
     pub(crate) lock: Option<Ranged>,
+    /// Notes in the list what the batch's rows hold, where contract must know whether that was their last word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mark: Option<Ranged>,
     /// The batch up to its WHERE.
     pub(crate) before: String,
     /// What must lie within the batch's range.
     pub(crate) number: String,
     /// The batch behind the range.
     pub(crate) after: String,
+}
+
+impl Once {
+    /// The statement that changes the rows of which a condition holds in the list. What it notes of them is of the same moment.
+    pub(crate) fn change(&self, condition: &str) -> String {
+        let mark = self.mark.as_ref().map(|mark| format!("WITH _pontoon_seen AS ({}) ", mark.at(condition)));
+        format!("{}{} WHERE {condition}{}", mark.unwrap_or_default(), self.before, self.after)
+    }
+
+    /// Names a row of the list for people, by its key.
+    pub(crate) fn named_key(&self) -> String {
+        let named: Vec<String> = self
+            .key
+            .iter()
+            .enumerate()
+            .map(|(at, column)| format!("{} || _pontoon_k{at}", literal(&format!("{} = ", column.as_str()))))
+            .collect();
+        format!("concat_ws(', ', {})", named.join(", "))
+    }
 }
 
 impl Job {

@@ -50,7 +50,7 @@ pub(crate) fn batch_change(job: &Job, first: i64, end: i64) -> Vec<String> {
 fn listed(once: &Once, first: i64, end: i64) -> Vec<String> {
     let numbers = format!("{0} >= {first} AND {0} < {end}", once.number);
     let lock = once.lock.iter().flat_map(|lock| [lock.at(&numbers), hurry()]);
-    lock.chain([format!("{} WHERE {numbers}{}", once.before, once.after)]).collect()
+    lock.chain([once.change(&numbers)]).collect()
 }
 
 /// Converts the rows that a condition picks; `which` makes it for what the rows are called, such as `r.`.

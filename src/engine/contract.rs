@@ -28,8 +28,10 @@ pub(crate) struct Request {
     pub(crate) wait: Duration,
     /// Overrides every other soak.
     pub(crate) soak: Option<Duration>,
-    /// A reason to overlook, and why.
-    pub(crate) overridden: Option<(String, String)>,
+    /// Reasons to overlook.
+    pub(crate) overridden: Vec<String>,
+    /// Why.
+    pub(crate) because: Option<String>,
     /// The database serves nobody: only sessions that hold locks count.
     pub(crate) private: bool,
 }
@@ -66,7 +68,7 @@ impl Engine {
             // Waiting holds nothing: new instances may need an expand to come up.
             let reasons = self.wait_for_gate(&mut session, &entry, request, deadline).await?;
             if request.check
-                && let Err(failure) = self.check_rest(&mut session, &entry).await
+                && let Err(failure) = self.check_rest(&mut session, &entry, &request.overridden).await
             {
                 failed = failed.or(Some(failure));
                 if reasons.is_empty() {
@@ -136,7 +138,7 @@ impl Engine {
         }
         let (plan, _) = self.stored_plan(session, entry.version).await?;
         let facts = self.facts(session, &plan, request).await?;
-        Ok(match gate::decide(&facts, overridden(request)) {
+        Ok(match gate::decide(&facts, &request.overridden) {
             Verdict::Open(_) => Vec::new(),
             Verdict::Closed(reasons) => reasons,
         })
@@ -155,10 +157,6 @@ impl Engine {
 
 fn is_due(entry: &Entry) -> bool {
     matches!(entry.state, State::Ready | State::Closing | State::Sealed | State::Dropping)
-}
-
-fn overridden(request: &Request) -> Option<&str> {
-    request.overridden.as_ref().map(|(reason, _)| reason.as_str())
 }
 
 fn check_named(entry: &Entry) -> Outcome<()> {
@@ -198,7 +196,7 @@ impl Runner<'_> {
             self.check_dependants(&plan, false).await?;
             // Rows may have become inconsistent since the backfill; nothing is closed for a seal that would fail.
             self.verify_plan(&plan, Names::Open).await?;
-            engine.check_rows(&mut self.session, &plan).await?;
+            self.accept_rows(&plan, request).await?;
             match self.try_close(&plan, request).await? {
                 Ok(closed) => state = closed,
                 Err(reasons) => return Ok(contracted(state, reasons, None)),
@@ -301,6 +299,36 @@ impl Runner<'_> {
         closed
     }
 
+    /// Looks at the rows, and believes the operator of those that they have seen to.
+    async fn accept_rows(&mut self, plan: &Plan, request: &Request) -> Outcome<()> {
+        let engine = self.engine;
+        let accepted = engine.check_rows(&mut self.session, plan, &request.overridden).await?;
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        self.begin().await?;
+        let done = async {
+            for statement in &accepted {
+                self.session.execute(statement).await?;
+            }
+            self.note_override(plan, request, gate::CHANGED_SOURCE).await
+        }
+        .await;
+        match done {
+            Ok(()) => self.commit().await,
+            Err(failure) => {
+                self.session.rollback().await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn note_override(&mut self, plan: &Plan, request: &Request, reason: &str) -> Outcome<()> {
+        let detail = serde_json::json!({ "reason": reason, "because": request.because });
+        self.engine.ledger.event(&mut self.session, Some(plan.version), "override", detail).await?;
+        Ok(())
+    }
+
     async fn close_in_transaction(
         &mut self,
         plan: &Plan,
@@ -318,13 +346,12 @@ impl Runner<'_> {
             });
         }
         let facts = engine.facts(&mut self.session, plan, request).await?;
-        let pass: GatePass = match gate::decide(&facts, overridden(request)) {
+        let pass: GatePass = match gate::decide(&facts, &request.overridden) {
             Verdict::Open(pass) => pass,
             Verdict::Closed(reasons) => return Ok(Err(reasons)),
         };
-        if let Some((reason, because)) = &request.overridden {
-            let detail = serde_json::json!({ "reason": reason, "because": because });
-            engine.ledger.event(&mut self.session, Some(plan.version), "override", detail).await?;
+        for reason in request.overridden.iter().filter(|reason| *reason != gate::CHANGED_SOURCE) {
+            self.note_override(plan, request, reason).await?;
         }
         engine.ledger.event(&mut self.session, Some(plan.version), "close", serde_json::json!({})).await?;
         Ok(Ok(engine.ledger.close(&mut self.session, plan.version, pass).await?))

@@ -1,36 +1,70 @@
 //! What contract looks at besides the gate, before it closes anything and before it drops anything.
 
+use crate::decide::gate::CHANGED_SOURCE;
 use crate::decide::plan::{Mode, Plan, SealedColumn};
 use crate::decide::state::State;
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::{Engine, Runner};
 use crate::pg::ledger::Entry;
 use crate::pg::session::Session;
+use crate::words::lock_mode::LockMode;
 
 impl Engine {
     /// What a contract looks at besides the gate, before it closes anything.
-    pub(super) async fn check_rest(&self, session: &mut Session, entry: &Entry) -> Outcome<()> {
+    pub(super) async fn check_rest(
+        &self,
+        session: &mut Session,
+        entry: &Entry,
+        overridden: &[String],
+    ) -> Outcome<()> {
         if entry.state != State::Ready || !entry.has_contract {
             return Ok(());
         }
         let (plan, _) = self.stored_plan(session, entry.version).await?;
         self.check_drift(session, &plan).await?;
-        self.check_rows(session, &plan).await
+        self.check_rows(session, &plan, overridden).await?;
+        Ok(())
     }
 
-    /// Looks for rows that break a rule which contract is to bring.
-    pub(super) async fn check_rows(&self, session: &mut Session, plan: &Plan) -> Outcome<()> {
+    /// Looks for rows that break a rule which contract is to bring. Gives what makes those conditions hold that break
+    /// nothing but what an operator has taken upon themselves.
+    pub(super) async fn check_rows(
+        &self,
+        session: &mut Session,
+        plan: &Plan,
+        overridden: &[String],
+    ) -> Outcome<Vec<String>> {
+        let version = plan.version;
+        let (mut accepted, mut rows_to_come) = (Vec::new(), Vec::new());
         for step in &plan.restrict {
-            let Mode::Require { table, predicate, says } = &step.mode else { continue };
-            let details = self.rows_in_the_way(session, plan, table, predicate).await?;
-            if !details.is_empty() {
-                return Err(Failure::failed(says.clone()).details(details).next(format!(
-                    "correct those rows and run `migrate contract {}` again; nothing is closed yet",
-                    plan.version
-                )));
+            let Mode::Require(condition) = &step.mode else {
+                // It may be what makes the conditions below hold.
+                rows_to_come.extend(step.locks.iter().filter(|lock| lock.mode == LockMode::RowExclusive));
+                continue;
+            };
+            if rows_to_come.iter().any(|lock| lock.table == condition.table) {
+                continue;
             }
+            let details = self.rows_in_the_way(session, plan, condition).await?;
+            if details.is_empty() {
+                continue;
+            }
+            let next = match &condition.accept {
+                Some(accept) if overridden.iter().any(|reason| reason == CHANGED_SOURCE) => {
+                    accepted.push(accept.clone());
+                    continue;
+                }
+                Some(_) => format!(
+                    "bring over by hand what they say now, then `migrate contract {version} --override {CHANGED_SOURCE} --because \
+                     '…'`; nothing is closed yet"
+                ),
+                None => format!(
+                    "correct those rows and run `migrate contract {version}` again; nothing is closed yet"
+                ),
+            };
+            return Err(Failure::failed(condition.says.clone()).details(details).next(next));
         }
-        Ok(())
+        Ok(accepted)
     }
 }
 

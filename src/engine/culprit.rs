@@ -56,15 +56,9 @@ impl Engine {
             let Some(chunk) = self.ledger.chunk_claim(session, plan.version, &job.id).await? else {
                 return Ok(None);
             };
-            let named: Vec<String> = once
-                .key
-                .iter()
-                .enumerate()
-                .map(|(at, column)| format!("{} || ' = ' || _pontoon_k{at}", literal(column.as_str())))
-                .collect();
             let sql = format!(
-                "SELECT concat_ws(', ', {}) AS key FROM {} WHERE _pontoon_n = {}",
-                named.join(", "),
+                "SELECT {} AS key FROM {} WHERE _pontoon_n = {}",
+                once.named_key(),
                 once.list,
                 chunk.next_page
             );

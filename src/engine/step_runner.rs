@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::decide::plan::{Mode, Plan, Step};
+use crate::decide::plan::{Mode, Plan, Require, Step};
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::fence::overtaken;
 use crate::engine::step_alone::Catalog;
@@ -44,14 +44,17 @@ impl Engine {
         &self,
         session: &mut Session,
         plan: &Plan,
-        table: &QualifiedName,
-        predicate: &str,
+        condition: &Require,
     ) -> Outcome<Vec<String>> {
         #[derive(serde::Deserialize)]
         struct Row {
             value: String,
         }
-        let key = self.ledger.row_key(session, table).await?;
+        let Require { table, predicate, .. } = condition;
+        let key = match &condition.named {
+            Some(named) => named.clone(),
+            None => self.ledger.row_key(session, table).await?,
+        };
         // The predicate may be the author's.
         session.execute(&format!("BEGIN; SET LOCAL search_path = {}", path(&plan.search_path))).await?;
         let query = format!("SELECT {key} AS value FROM {table} WHERE {predicate} LIMIT {}", LISTED_ROWS + 1);
@@ -114,9 +117,9 @@ impl Runner<'_> {
                 (Mode::Alone { verify, leftover, moot, .. }, Direction::Undo) => {
                     self.undo_alone(running, step, &Catalog { verify, leftover, moot }).await
                 }
-                (Mode::Require { .. }, Direction::Undo) => self.undo_nothing(running, step).await,
-                (Mode::Require { table, predicate, says }, Direction::Do) => {
-                    self.require(running, step, table, predicate, says).await?;
+                (Mode::Require(_), Direction::Undo) => self.undo_nothing(running, step).await,
+                (Mode::Require(condition), Direction::Do) => {
+                    self.require(running, step, condition).await?;
                     Ok(())
                 }
             };
@@ -149,7 +152,7 @@ impl Runner<'_> {
         fault::point("step.done");
         // A step that only counts in the other direction is nothing to look at.
         let silent = match direction {
-            Direction::Do => step.sql.is_empty() && !matches!(step.mode, Mode::Require { .. }),
+            Direction::Do => step.sql.is_empty() && !matches!(step.mode, Mode::Require(_)),
             Direction::Undo => step.undo.is_empty(),
         };
         if silent {
@@ -240,25 +243,22 @@ impl Runner<'_> {
     }
 
     /// A condition on the data; rows in the way are listed by key.
-    async fn require(
-        &mut self,
-        running: &Running<'_>,
-        step: &Step,
-        table: &QualifiedName,
-        predicate: &str,
-        says: &str,
-    ) -> Outcome<()> {
+    async fn require(&mut self, running: &Running<'_>, step: &Step, condition: &Require) -> Outcome<()> {
         let version = running.plan.version;
-        let details = self.engine.rows_in_the_way(&mut self.session, running.plan, table, predicate).await?;
+        let details = self.engine.rows_in_the_way(&mut self.session, running.plan, condition).await?;
         if details.is_empty() {
             self.intent(running, step).await.map_err(StepError::failure)?;
             let (attempt, epoch) = (running.attempt, self.lease.epoch);
             self.engine.ledger.step_end(&mut self.session, version, attempt, &step.id, epoch).await?;
             return Ok(());
         }
-        Err(Failure::failed(says.to_owned()).details(details).next(format!(
-            "correct those rows and run `migrate contract {version}` again, or `migrate reopen {version}`"
-        )))
+        let next = match condition.accept {
+            Some(_) => format!("migrate reopen {version}, then migrate contract {version} says what to do"),
+            None => format!(
+                "correct those rows and run `migrate contract {version}` again, or `migrate reopen {version}`"
+            ),
+        };
+        Err(Failure::failed(condition.says.clone()).details(details).next(next))
     }
 
     /// Says who is in the way, and pauses for several times the lock timeout: shorter pauses only cost throughput.

@@ -17,6 +17,7 @@ mod docs;
 mod gate;
 mod in_flight;
 mod journeys;
+mod late_rows;
 mod locks;
 mod moves;
 mod objects;

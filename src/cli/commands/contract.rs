@@ -19,7 +19,8 @@ pub(crate) async fn run(context: &Context, args: &Contract) -> Outcome<Exit> {
         check: args.check,
         wait: args.wait.unwrap_or_default(),
         soak: args.soak,
-        overridden: args.r#override.clone().zip(args.because.clone()),
+        overridden: args.r#override.clone(),
+        because: args.because.clone(),
         private: false,
     };
     let (done, failed) = context.config.engine()?.contract(&request).await?;
@@ -58,7 +59,7 @@ fn describe(contracted: &Contracted, check: bool) -> String {
     if !contracted.reasons.is_empty() {
         return format!(
             "{version} stays as it is: the gate is closed\n{}\n{UNSEEN}\n\
-             Run `migrate contract {version}` again when this is settled, with `--wait 10m` to wait for it; to overlook one kind of \
+             Run `migrate contract {version}` again when this is settled, with `--wait 10m` to wait for it; to overlook a kind of \
              reason: --override <reason> --because \"…\".\n",
             table(&contracted.reasons)
         );

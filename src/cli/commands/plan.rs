@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::cli::args::PlanArgs;
 use crate::cli::{Context, Exit};
-use crate::decide::plan::{Convert, Mode, Plan, Step, Work};
+use crate::decide::plan::{Convert, Mode, Plan, Require, Step, Work};
 use crate::engine::failure::Outcome;
 use crate::words::version::Version;
 
@@ -54,7 +54,7 @@ fn describe(text: &mut String, plan: &Plan, brief: bool) {
                 if let Some(lock) = &once.lock {
                     let _ = writeln!(text, "{};", lock.at("<numbers>"));
                 }
-                let _ = writeln!(text, "{}\nWHERE <numbers>{};\n", once.before, once.after);
+                let _ = writeln!(text, "{};\n", once.change("<numbers>"));
             }
             let _ = match &job.work {
                 Work::Convert(Convert { set, need, .. }) => {
@@ -135,7 +135,7 @@ fn phase(text: &mut String, name: &str, steps: &[Step]) {
                     let _ = writeln!(text, "{statement};");
                 }
             }
-            Mode::Require { table, predicate, .. } => {
+            Mode::Require(Require { table, predicate, .. }) => {
                 let _ = writeln!(text, "-- no row may satisfy: SELECT FROM {table} WHERE {predicate};");
             }
         }

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::decide::change::names::{Space, choose, take};
 use crate::decide::change::{add_check, add_foreign_key, add_key};
-use crate::decide::draft::{Draft, Phase, Touch};
-use crate::decide::plan::{Mode, Step, TableLock};
+use crate::decide::draft::{Draft, Phase, Touch, step};
+use crate::decide::plan::{Mode, Require, Step, TableLock};
 use crate::model::catalog::Constraint;
 use crate::model::problem::Problem;
 use crate::model::sql::{ConstraintKind, NewConstraint};
@@ -116,16 +116,12 @@ pub(crate) fn learn(
 
 /// Refuses to go on while rows are in the way, and lists them by key.
 pub(crate) fn require(table: &QualifiedName, title: String, predicate: String, says: String) -> Step {
-    Step {
-        id: String::new(),
-        title,
-        mode: Mode::Require { table: table.clone(), predicate, says },
-        sql: Vec::new(),
-        undo: Vec::new(),
-        undo_when: None,
-        locks: Vec::new(),
-        scans: true,
-    }
+    require_of(title, Require { table: table.clone(), predicate, says, named: None, accept: None })
+}
+
+/// The same with more said of the rows.
+pub(super) fn require_of(title: String, condition: Require) -> Step {
+    Step { mode: Mode::Require(condition), scans: true, ..step(title, Vec::new(), Vec::new(), Vec::new()) }
 }
 
 /// A lock on one table.

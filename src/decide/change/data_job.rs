@@ -10,20 +10,14 @@
 
 use std::ops::Range;
 
-use crate::decide::change::{create_table, split_table, supported};
+use crate::decide::change::{create_table, late_rows, split_table, supported};
 use crate::decide::draft::{Draft, Phase, step};
-use crate::decide::plan::{Job, Once, TableLock, Work};
+use crate::decide::plan::{Job, Once, Ranged, TableLock, Work};
 use crate::model::catalog::{Column, Constraint, Table};
 use crate::model::problem::Problem;
 use crate::model::sql::{DataChange, Statement, StatementKind, Verb};
 use crate::words::ident::{Ident, QualifiedName};
 use crate::words::lock_mode::LockMode;
-
-/// What the list of keys is called inside a batch.
-const LIST: &str = "_pontoon_list";
-
-/// Its numbering, from 0.
-const NUMBER: &str = "_pontoon_n";
 
 pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataChange) -> Result<(), Problem> {
     let span = &statement.span;
@@ -77,10 +71,26 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
     let key = key(&known, &change.driving.span)?;
     claim(draft, statement, &target, &key)?;
     let what = format!("{} {}", first_word(statement), target.plain());
-    let becomes = "backfill: each row that is there then, once, in batches";
+    let leaving = late_rows::find(draft, statement, change, &target, &known)?;
+    let becomes = match &leaving {
+        Some(_) => "backfill: each row that is there then, once, in batches; contract: those that came since",
+        None => "backfill: each row that is there then, once, in batches",
+    };
     draft.note(span, what.clone(), becomes);
     draft.warnings.push(format!("abort leaves this in place: what {what} changed"));
-    let (once, listed) = once(draft, change, &known, &key);
+    if change.verb == Verb::Insert && leaving.is_none() {
+        draft.warnings.push(format!(
+            "what is written to {} when the backfill has begun is not copied; only a file that drops it as well brings that over, \
+             in contract",
+            driving.plain()
+        ));
+    }
+    let rows = Rows { change, target: &target, known: &known, key: &key };
+    let listed = rows.listed();
+    let mut once = rows.once(draft);
+    if let Some(leaving) = leaving {
+        late_rows::plan(draft, &rows, &leaving, &mut once);
+    }
     let checked = step(
         format!("see that the server takes {what}"),
         vec![format!("EXPLAIN {}", statement.text), format!("EXPLAIN {listed}")],
@@ -89,7 +99,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
     );
     draft.table(&target);
     draft.push(Phase::Expand, checked);
-    let work = Work::Once(once);
+    let work = Work::Once(Box::new(once));
     let number = draft.data_jobs.len() + 1;
     let id = format!("d{}_{number}:{}", draft.file.version.number(), target.plain());
     draft.data_jobs.push(Job { id, table: target, work });
@@ -257,62 +267,128 @@ fn is_set(statement: &Statement, column: &Ident) -> bool {
 }
 
 /// The tables of a batch and its list. A query has no system columns that could be meant.
-pub(super) fn with_list(sources: &str, list: &QualifiedName) -> String {
+fn with_list(sources: &str, list: &QualifiedName) -> String {
     let comma = if sources.is_empty() { "" } else { ", " };
-    format!("{sources}{comma}(SELECT * FROM {list}) AS {LIST}")
+    format!("{sources}{comma}(SELECT * FROM {list}) AS {}", Rows::LIST)
 }
 
-/// The list of keys and the batch, and the query that the list is made of.
-pub(super) fn once(draft: &Draft<'_>, change: &DataChange, known: &Table, key: &[Ident]) -> (Once, String) {
-    let version = draft.file.version.number();
-    let number = draft.data_jobs.len() + draft.crossings.len() + 1;
-    let name = Ident::new(format!("list_{version}_{number}"));
-    let list = QualifiedName::new(draft.settings.ledger.clone(), name);
-    let row = change.alias.as_ref().unwrap_or(&known.name.name);
-    let aliased = match &change.alias {
-        Some(alias) => format!("{} AS {alias}", known.name),
-        None => known.name.to_string(),
-    };
-    let all = match (change.verb, change.sources.as_str()) {
-        (Verb::Insert, sources) => sources.to_owned(),
-        (_, "") => aliased.clone(),
-        (_, sources) => format!("{aliased}, {sources}"),
-    };
-    let condition = change.condition.as_ref().map(|condition| format!(" AND ({})", condition.text()));
-    let condition = condition.unwrap_or_default();
-    let keys: Vec<String> =
-        key.iter().enumerate().map(|(at, column)| format!("{row}.{column} AS _pontoon_k{at}")).collect();
-    let order: Vec<String> = (0..key.len()).map(|at| format!("_pontoon_k{at}")).collect();
-    let matches: String = key
-        .iter()
-        .enumerate()
-        .map(|(at, column)| format!(" AND {row}.{column} = {LIST}._pontoon_k{at}"))
-        .collect();
-    let listed = format!(
-        "SELECT row_number() OVER (ORDER BY {0}) - 1 AS {NUMBER}, {0} FROM (SELECT DISTINCT {1} FROM {all} WHERE true{condition}) \
-         AS keys",
-        order.join(", "),
-        keys.join(", ")
-    );
-    let create = format!("CREATE TABLE {list} AS {listed}");
-    let from = |sources: &str| with_list(sources, &list);
-    let before = match change.verb {
-        Verb::Update => format!("UPDATE {aliased} {} FROM {}", change.head, from(&change.sources)),
-        Verb::Delete => format!("DELETE FROM {aliased} USING {}", from(&change.sources)),
-        Verb::Insert => format!("{} FROM {}", change.head, from(&change.sources)),
-    };
-    let once = Once {
-        make: vec![
-            create,
-            format!("ALTER TABLE {list} ADD PRIMARY KEY ({NUMBER})"),
-            format!("ANALYZE {list}"),
-        ],
-        number: format!("{LIST}.{NUMBER}"),
-        key: key.to_vec(),
-        lock: None,
-        list,
-        before,
-        after: format!("{matches}{condition} {}", change.tail).trim_end().to_owned(),
-    };
-    (once, listed)
+/// The rows that a data job counts out, as its statements name them.
+pub(super) struct Rows<'a> {
+    pub(super) change: &'a DataChange,
+    pub(super) target: &'a QualifiedName,
+    /// The table that is counted out.
+    pub(super) known: &'a Table,
+    pub(super) key: &'a [Ident],
+}
+
+impl Rows<'_> {
+    /// What the list of keys is called inside a batch.
+    pub(super) const LIST: &'static str = "_pontoon_list";
+
+    /// Its numbering, from 0.
+    pub(super) const NUMBER: &'static str = "_pontoon_n";
+
+    /// What a row of the table is called.
+    pub(super) fn row(&self) -> &Ident {
+        self.change.alias.as_ref().unwrap_or(&self.known.name.name)
+    }
+
+    fn aliased(&self) -> String {
+        match &self.change.alias {
+            Some(alias) => format!("{} AS {alias}", self.known.name),
+            None => self.known.name.to_string(),
+        }
+    }
+
+    /// All tables of the statement.
+    pub(super) fn all(&self) -> String {
+        match (self.change.verb, self.change.sources.as_str()) {
+            (Verb::Insert, sources) => sources.to_owned(),
+            (_, "") => self.aliased(),
+            (_, sources) => format!("{}, {sources}", self.aliased()),
+        }
+    }
+
+    /// The columns of the key in the list.
+    pub(super) fn numbered_keys(&self) -> Vec<String> {
+        (0..self.key.len()).map(|at| format!("_pontoon_k{at}")).collect()
+    }
+
+    /// The key of a row, under these names.
+    pub(super) fn keys(&self) -> Vec<String> {
+        let names = self.numbered_keys();
+        let row = self.row();
+        self.key.iter().zip(names).map(|(column, name)| format!("{row}.{column} AS {name}")).collect()
+    }
+
+    /// A row is the one of the list, after an AND.
+    pub(super) fn matches(&self) -> String {
+        let row = self.row();
+        let names = self.numbered_keys();
+        let one = |(column, name): (&Ident, String)| format!(" AND {row}.{column} = {}.{name}", Self::LIST);
+        self.key.iter().zip(names).map(one).collect()
+    }
+
+    /// The WHERE, after an AND.
+    pub(super) fn condition(&self) -> String {
+        let condition = self.change.condition.as_ref();
+        condition.map(|condition| format!(" AND ({})", condition.text())).unwrap_or_default()
+    }
+
+    /// The query that the list is made of.
+    fn listed(&self) -> String {
+        format!(
+            "SELECT row_number() OVER (ORDER BY {0}) - 1 AS {1}, {0} FROM (SELECT DISTINCT {2} FROM {3} WHERE true{4}) AS keys",
+            self.numbered_keys().join(", "),
+            Self::NUMBER,
+            self.keys().join(", "),
+            self.all(),
+            self.condition()
+        )
+    }
+
+    /// Locks the rows of a batch, in the order of the list.
+    pub(super) fn lock(&self, once: &Once) -> Ranged {
+        Ranged {
+            head: format!("SELECT FROM {}", with_list(&self.all(), &once.list)),
+            rows_of: None,
+            middle: " WHERE ".to_owned(),
+            tail: format!(
+                "{}{} ORDER BY {} FOR NO KEY UPDATE OF {}",
+                self.matches(),
+                self.condition(),
+                once.number,
+                self.row()
+            ),
+        }
+    }
+
+    /// The list of keys and the batch.
+    pub(super) fn once(&self, draft: &Draft<'_>) -> Once {
+        let (change, version) = (self.change, draft.file.version.number());
+        let number = draft.data_jobs.len() + draft.crossings.len() + 1;
+        let name = Ident::new(format!("list_{version}_{number}"));
+        let list = QualifiedName::new(draft.settings.ledger.clone(), name);
+        let from = with_list(&change.sources, &list);
+        let before = match change.verb {
+            Verb::Update => format!("UPDATE {} {} FROM {from}", self.aliased(), change.head),
+            Verb::Delete => format!("DELETE FROM {} USING {from}", self.aliased()),
+            Verb::Insert => format!("{} FROM {from}", change.head),
+        };
+        let after = format!("{}{} {}", self.matches(), self.condition(), change.tail);
+        Once {
+            make: vec![
+                format!("CREATE TABLE {list} AS {}", self.listed()),
+                format!("ALTER TABLE {list} ADD PRIMARY KEY ({})", Self::NUMBER),
+                format!("ANALYZE {list}"),
+            ],
+            number: format!("{}.{}", Self::LIST, Self::NUMBER),
+            key: self.key.to_vec(),
+            lock: None,
+            mark: None,
+            list,
+            before,
+            after: after.trim_end().to_owned(),
+        }
+    }
 }

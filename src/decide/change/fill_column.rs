@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use crate::decide::change::repair::is_constrained_below;
-use crate::decide::change::{data_job, move_columns, repair, supported};
+use crate::decide::change::{data_job, late_rows, move_columns, repair, supported};
 use crate::decide::draft::{Draft, Filled, Phase, Touch};
 use crate::model::problem::Problem;
 use crate::model::sql::{Expression, SetColumn, SetValue, Statement, StatementKind};
@@ -28,7 +28,10 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), P
     let queries = change.condition.as_ref().is_some_and(Expression::has_query)
         || sets.iter().any(asks)
         || !change.sources.is_empty();
-    if kind == Kind::DataJob || kind == Kind::Repair && queries {
+    // Nor can what goes be read once it is sealed.
+    if kind == Kind::DataJob
+        || kind == Kind::Repair && (queries || late_rows::goes_below(draft, statement, &table))
+    {
         return data_job::plan(draft, statement, change);
     }
     if let Some(unusual) = change.unusual {

@@ -25,6 +25,7 @@ pub(crate) mod drop_object;
 pub(crate) mod fill_column;
 pub(crate) mod hand_over;
 pub(crate) mod insert_values;
+mod late_rows;
 mod let_go;
 pub(crate) mod mapping;
 pub(crate) mod move_columns;

@@ -10,13 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use crate::decide::change::data_job::Rows;
 use crate::decide::change::move_columns::condition;
 use crate::decide::change::move_source::{
     check_key_pair, from_source, is_unique, keys_of_created, no_key, points_at,
 };
 use crate::decide::change::{data_job, supported};
 use crate::decide::draft::{Crossing, Draft, Phase, Touch};
-use crate::decide::plan::{Once, Ranged};
+use crate::decide::plan::Once;
 use crate::decide::sync::{Moved, Typed};
 use crate::model::catalog::Table;
 use crate::model::problem::Problem;
@@ -175,15 +176,8 @@ fn copy(
     let key: Vec<String> = crossing.key.iter().map(|(_, target)| target.to_string()).collect();
     let change =
         DataChange { tail: format!("ON CONFLICT ({}) DO NOTHING", key.join(", ")), ..change.clone() };
-    let (once, _) = data_job::once(draft, &change, known, listed_by);
+    let rows = Rows { change: &change, target: &crossing.target, known, key: listed_by };
+    let once = rows.once(draft);
     // What the copy reads must not change until it is committed.
-    let row = change.alias.as_ref().unwrap_or(&known.name.name);
-    let after = once.after.strip_suffix(change.tail.as_str()).unwrap_or(&once.after).trim_end();
-    let lock = Ranged {
-        head: format!("SELECT FROM {}", data_job::with_list(&change.sources, &once.list)),
-        rows_of: None,
-        middle: " WHERE ".to_owned(),
-        tail: format!("{after} ORDER BY {} FOR NO KEY UPDATE OF {row}", once.number),
-    };
-    Once { lock: Some(lock), ..once }
+    Once { lock: Some(rows.lock(&once)), ..once }
 }

@@ -108,7 +108,7 @@ impl Draft<'_> {
         after.publications.clone_from(&self.catalog.publications);
         jobs.append(&mut self.data_jobs);
         for job in &jobs {
-            if let Some(once) = job.once() {
+            if let Some(once) = job.once().filter(|once| once.mark.is_none()) {
                 self.settle.push(step(
                     format!("forget which rows of {} there were", job.table.plain()),
                     vec![format!("DROP TABLE IF EXISTS {}", once.list)],

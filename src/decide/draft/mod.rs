@@ -323,6 +323,11 @@ impl Draft<'_> {
         self.drop.push((self.at, step));
     }
 
+    /// The same behind all that the file drops.
+    pub(crate) fn push_drop_last(&mut self, step: Step) {
+        self.drop.push((self.file.statements.len(), step));
+    }
+
     /// Whether the file changes the columns of a table that a condition picks.
     pub(crate) fn file_changes(&self, which: impl Fn(&QualifiedName) -> bool) -> bool {
         self.tables.iter().any(|work| which(&work.name))

@@ -6,6 +6,7 @@
 //! inconsistent.
 
 mod across;
+mod freeze;
 mod functions;
 mod moved;
 mod repair;
@@ -15,6 +16,7 @@ mod watch;
 use std::collections::BTreeSet;
 
 pub(crate) use across::{Across, Left, Moved};
+pub(crate) use freeze::Freeze;
 pub(crate) use repair::Repair;
 pub(crate) use watch::Watch;
 

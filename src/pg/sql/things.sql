@@ -1,5 +1,6 @@
 -- Purpose: what a migration has made, each with what can be said of it, to see whether somebody else took it away.
--- Locks: none: nothing is deparsed but defaults. Only what a restore from a backup leaves as it is.
+-- Locks: none: nothing is deparsed but defaults. Only what a restore from a backup leaves as it is. What freezes a table comes and goes
+-- within contract.
 -- Parameters: $1 text[] names, as schema.name, $2 text the ledger's schema, $3 text the beginning of the names of its sync functions,
 -- $4 text[] tables, quoted and qualified, $5 text[] one column of each, which is to be replaced by another of its name, $6 text[] what it
 -- is called from then on.
@@ -7,10 +8,12 @@ SELECT coalesce(jsonb_object_agg(t.what, t.value), '{}') AS value FROM (
     SELECT format('sync function %I.%I', n.nspname, p.proname) AS what, md5(p.prosrc) AS value
     FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
     WHERE n.nspname = $2::text AND starts_with(p.proname::text, $3::text)
+        AND NOT starts_with(p.proname::text, $3::text || 'freeze_')
     UNION ALL
     SELECT format('sync trigger %I', t.tgname), t.tgenabled::text
     FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid
-    WHERE f.pronamespace = to_regnamespace(quote_ident($2::text)) AND NOT t.tgisinternal AND t.tgparentid = 0 AND (starts_with(t.tgname::text, ' pontoon_' || $3::text) OR starts_with(t.tgname::text, '~pontoon_' || $3::text))
+    WHERE f.pronamespace = to_regnamespace(quote_ident($2::text)) AND NOT starts_with(f.proname::text, $3::text || 'freeze_')
+        AND NOT t.tgisinternal AND t.tgparentid = 0 AND (starts_with(t.tgname::text, ' pontoon_' || $3::text) OR starts_with(t.tgname::text, '~pontoon_' || $3::text))
     UNION ALL
     SELECT format('index %I.%I', n.nspname, c.relname),
            concat_ws(' ', CASE WHEN i.indisunique THEN 'unique' END, 'on', i.indrelid::regclass, (

@@ -1,0 +1,173 @@
+//! A data job that reads what the same file drops: nothing that old code writes there until contract is lost.
+
+use super::support::{Project, finish};
+
+const SETUP: &str = "
+CREATE TABLE leads (id int PRIMARY KEY, name text, visits int NOT NULL DEFAULT 0);
+CREATE TABLE contacts (id int PRIMARY KEY, name text);
+INSERT INTO leads SELECT i, 'n' || i FROM generate_series(1, 3000) AS i;
+CREATE TABLE users (id int PRIMARY KEY, nick text, alias text, phone text, gone_at timestamptz, level int NOT NULL DEFAULT 0);
+CREATE TABLE phones (user_id int PRIMARY KEY, phone text);
+INSERT INTO users SELECT i, 'n' || i, CASE WHEN i % 2 = 0 THEN 'a' || i END, 'p' || i, CASE WHEN i % 10 = 0 THEN now() END
+    FROM generate_series(1, 3000) AS i;";
+
+const COPY: &str = "INSERT INTO contacts (id, name) SELECT l.id, l.name FROM leads AS l; DROP TABLE leads;";
+
+/// Contract as it is where nobody else lives; what psql writes here is evidence of old code.
+fn contract<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments =
+        vec!["contract", "--override", "no-new-instance", "--override", "old-writes", "--because", "a test"];
+    arguments.extend(more);
+    arguments
+}
+
+#[tokio::test]
+async fn rows_that_come_late_to_a_table_that_goes_are_copied_behind_the_gate() {
+    let project = Project::new(SETUP, &[("0001_x.sql", COPY)]).await;
+    let database = &project.database;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    database.run("INSERT INTO leads VALUES (3001, 'late'); UPDATE leads SET visits = 7").await;
+    // Killed when the table is closed to writers and before it is hidden: nobody may write what nobody would copy.
+    let mut command = project.command(&contract(&["--soak", "1h"]));
+    command.env("PONTOON_FAULT", "contract.restricted@1");
+    assert_eq!(finish(command).await.code, None);
+    for write in ["INSERT INTO leads VALUES (3002, 'x')", "UPDATE leads SET name = 'x' WHERE id = 1"] {
+        let refused = super::support::try_run(&mut database.connect().await, write).await.unwrap_err();
+        assert!(refused.to_string().contains("migration 1 is taking public.leads away"), "{refused}");
+    }
+    database.run("UPDATE leads SET visits = 8 WHERE id = 1").await;
+    project.migrate(&contract(&["--soak", "1h"])).await.expect(0).says("0001 is sealed");
+    assert_eq!(
+        database.text("SELECT count(*) || ' ' || max(name) FILTER (WHERE id = 3001) FROM contacts").await,
+        "3001 late"
+    );
+    // And back, and once more.
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    database.run("INSERT INTO leads VALUES (3002, 'later')").await;
+    project.migrate(&contract(&["--soak", "1h"])).await.expect(0).says("0001 is sealed");
+    project.migrate(&["doctor"]).await.expect(0);
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+    assert_eq!(database.text("SELECT count(*) || ' ' || max(id) FROM contacts").await, "3002 3002");
+    let left = "SELECT count(*)::text FROM pg_class AS c FULL JOIN pg_proc AS p ON false
+        WHERE c.relname LIKE 'list%' AND c.relnamespace = 'pontoon'::regnamespace OR p.proname LIKE 'm1_%'";
+    assert_eq!(database.text(left).await, "0");
+}
+
+#[tokio::test]
+async fn a_row_that_changed_or_went_after_its_copy_stops_contract_until_somebody_has_seen_to_it() {
+    let project = Project::new(SETUP, &[("0001_x.sql", COPY)]).await;
+    let database = &project.database;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    database.run("UPDATE leads SET name = 'changed' WHERE id = 17").await;
+    let says = "rows of public.leads changed after the data job had read them";
+    project.migrate(&contract(&["--check"])).await.expect(1).says(says);
+    project
+        .migrate(&contract(&[]))
+        .await
+        .expect(1)
+        .says(says)
+        .says("row with id = 17")
+        .says("--override changed-source");
+    // Nothing is closed, and a value that came back is no change.
+    database.run("UPDATE leads SET name = 'n17' WHERE id = 17; DELETE FROM leads WHERE id = 18").await;
+    project
+        .migrate(&contract(&[]))
+        .await
+        .expect(1)
+        .says("rows of public.leads were deleted after they had been copied to public.contacts")
+        .says("row with id = 18");
+    database.run("DELETE FROM contacts WHERE id = 18; UPDATE leads SET name = 'new' WHERE id = 19").await;
+    database.run("UPDATE contacts SET name = 'new' WHERE id = 19").await;
+    project
+        .migrate(&contract(&["--override", "changed-source", "--soak", "0s"]))
+        .await
+        .expect(0)
+        .says("0001 is done");
+    let event =
+        "SELECT string_agg(detail ->> 'reason', ' ' ORDER BY id) FROM pontoon.event WHERE detail ? 'because'";
+    assert_eq!(database.text(event).await, "changed-source no-new-instance old-writes");
+    assert_eq!(
+        database.text("SELECT count(*) || ' ' || count(*) FILTER (WHERE name = 'new') FROM contacts").await,
+        "2999 1"
+    );
+}
+
+/// Old code's rows say something in the column; those of new code are left alone, whatever the statement would make of them.
+#[tokio::test]
+async fn of_a_column_that_goes_only_what_old_code_wrote_is_brought_over() {
+    let late = "INSERT INTO users (id, nick, phone, gone_at) VALUES (4001, 'late', 'late', now());
+        INSERT INTO users (id) VALUES (4002); INSERT INTO users (id, alias) VALUES (4003, 'new')";
+    for (file, wrong) in [
+        (
+            "UPDATE users SET alias = nick WHERE alias IS NULL; ALTER TABLE users DROP COLUMN nick;",
+            "SELECT count(*) FROM users WHERE alias IS DISTINCT FROM CASE
+                WHEN id = 4001 THEN 'late' WHEN id = 4003 THEN 'new' WHEN id = 4002 THEN NULL WHEN id % 2 = 0 THEN 'a' || id ELSE 'n' || id END",
+        ),
+        (
+            "INSERT INTO phones SELECT u.id, u.phone FROM users AS u; ALTER TABLE users DROP COLUMN phone;",
+            "SELECT count(*) FROM phones FULL JOIN users ON user_id = id
+                WHERE phone IS DISTINCT FROM CASE WHEN id = 4001 THEN 'late' WHEN id < 4000 THEN 'p' || id END",
+        ),
+        (
+            "DELETE FROM users WHERE gone_at IS NOT NULL; ALTER TABLE users DROP COLUMN gone_at;",
+            "SELECT count(*) - 2702 FROM users WHERE id % 10 > 0",
+        ),
+    ] {
+        let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
+        project.migrate(&["expand"]).await.expect(0);
+        project.migrate(&["backfill"]).await.expect(0);
+        project.database.run(late).await;
+        project.migrate(&contract(&["--soak", "0s"])).await.expect(0).says("0001 is done");
+        assert_eq!(project.database.text(&wrong.replacen("SELECT ", "SELECT (", 1).replacen(" FROM", ")::text FROM", 1)).await, "0", "{file}");
+    }
+}
+
+#[tokio::test]
+async fn a_rule_of_the_same_file_waits_for_the_late_rows() {
+    let file = "UPDATE users SET alias = nick WHERE alias IS NULL;
+        ALTER TABLE users ALTER COLUMN alias SET NOT NULL; ALTER TABLE users DROP COLUMN nick;";
+    let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.database.run("INSERT INTO users (id, nick) VALUES (4001, 'late')").await;
+    project.migrate(&contract(&["--soak", "0s"])).await.expect(0).says("0001 is done");
+    assert_eq!(project.database.text("SELECT alias FROM users WHERE id = 4001").await, "late");
+}
+
+#[tokio::test]
+async fn what_could_not_be_brought_over_is_refused() {
+    for (file, says) in [
+        (
+            "UPDATE contacts SET name = l.name FROM leads AS l WHERE l.id = contacts.id; DROP TABLE leads;",
+            "this reads `public.leads` once, and the file drops it",
+        ),
+        (
+            "INSERT INTO phones SELECT u.id, l.name FROM users AS u JOIN leads AS l USING (id); DROP TABLE leads;",
+            "put that table first in the FROM",
+        ),
+        (
+            "DELETE FROM contacts WHERE id IN (SELECT id FROM leads); DROP TABLE leads;",
+            "this reads `public.leads` once, and the file drops it",
+        ),
+        (
+            "UPDATE users SET alias = 'x' WHERE level > 3; ALTER TABLE users DROP COLUMN level;",
+            "`public.users.level` has a default",
+        ),
+        (
+            "UPDATE users SET alias = nick WHERE alias IS NULL;\n-- migrate: down nick = alias\nALTER TABLE users DROP COLUMN nick;",
+            "`public.users.nick` is computed for new code's rows",
+        ),
+    ] {
+        let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
+        project.migrate(&["expand"]).await.expect(1).says(says);
+    }
+    let project =
+        Project::new(SETUP, &[("0001_x.sql", "INSERT INTO contacts SELECT id, name FROM leads;")]).await;
+    project
+        .migrate(&["plan", "--brief"])
+        .await
+        .expect(0)
+        .says("what is written to public.leads when the backfill has begun is not copied");
+}
