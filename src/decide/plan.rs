@@ -199,6 +199,9 @@ pub(crate) struct Convert {
     pub(crate) need_resync: String,
     /// The value of the session setting that makes this migration's sync triggers skip the batch.
     pub(crate) skip: String,
+    /// Whether no statement of the file updates the rows, so that no trigger of the user's is to fire for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) quiet: bool,
 }
 
 /// A data job: a list of keys, and the statement that changes the rows of some of them.

@@ -1,6 +1,6 @@
 //! Which row a batch of one page or one number fails at.
 
-use crate::decide::plan::{Job, Once, Plan};
+use crate::decide::plan::{Convert, Job, Once, Plan, Work};
 use crate::engine::Engine;
 use crate::engine::batch::{batch_begin, convert_rows, range};
 use crate::engine::failure::Failure;
@@ -32,11 +32,19 @@ impl Engine {
         };
         let done = if job.once().is_none() { "converted" } else { "changed" };
         let error = of_row.unwrap_or(error);
+        let raised = error.code() == Some("P0001");
         Failure::failed(format!("a row of {} cannot be {done}: {error}", job.table.plain()))
             .details(vec![format!("row with {key}")])
-            .next(format!(
-                "correct that row and run `migrate backfill {version}` again, or `migrate abort {version}`"
-            ))
+            .next(match &job.work {
+                // In psql no trigger would have been asked.
+                Work::Convert(Convert { quiet: true, .. }) if raised => format!(
+                    "if a trigger of the table's refuses it: let the role set session_replication_role, or run `migrate backfill \
+                     {version}` as one that may"
+                ),
+                _ => format!(
+                    "correct that row and run `migrate backfill {version}` again, or `migrate abort {version}`"
+                ),
+            })
     }
 
     /// The key of the row that a data job comes to next.

@@ -258,6 +258,7 @@ pub(crate) struct Dependant {
 pub(crate) struct Trigger {
     pub(crate) name: Ident,
     pub(crate) before_row: bool,
+    pub(crate) on_update: bool,
     /// `pg_trigger.tgenabled`.
     pub(crate) enabled: String,
     /// The columns of `UPDATE OF`.

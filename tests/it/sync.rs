@@ -1,6 +1,6 @@
 //! The rules of sync triggers, one by one, on the migration of the design: a name split into two.
 
-use super::support::{Project, connect, run, text, try_run};
+use super::support::{Project, connect, finish, run, text, try_run};
 
 const SPLIT: &str = "ALTER TABLE users ADD COLUMN first_name text, ADD COLUMN last_name text;
 UPDATE users SET first_name = split_part(name, ' ', 1), last_name = split_part(name, ' ', 2);
@@ -309,4 +309,44 @@ async fn odd_names_schemas_and_keys() {
             .await;
         assert_eq!(values, "ONE TWO", "{name}");
     }
+}
+
+/// In psql a column that gets another name or type fires no trigger of its table; where the role may say so, its backfill does not.
+#[tokio::test]
+async fn the_backfill_of_a_rename_or_of_a_type_fires_no_trigger_of_the_table() {
+    let setup = "CREATE TABLE users (id int PRIMARY KEY, name text, touched int, at date NOT NULL DEFAULT '2020-01-01');
+        INSERT INTO users SELECT i, 'n' || i, i FROM generate_series(1, 100) AS i; CREATE TABLE facts (id int PRIMARY KEY, n int);
+        INSERT INTO facts VALUES (1, 1);
+        CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.at = now(); RETURN NEW; END';
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION $$facts are facts$$; END';
+        CREATE TRIGGER touch BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION touch();
+        CREATE TRIGGER refuse BEFORE UPDATE ON facts FOR EACH ROW EXECUTE FUNCTION refuse();";
+    let files = [(
+        "0001_x.sql",
+        "ALTER TABLE facts ALTER COLUMN n TYPE bigint; ALTER TABLE users RENAME COLUMN name TO title;
+        ALTER TABLE users ALTER COLUMN touched TYPE bigint;",
+    )];
+    let project = Project::new(setup, &files).await;
+    let database = &project.database;
+    let role = format!("owner_{}", database.name);
+    database
+        .run(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'secret'; ALTER DATABASE {} OWNER TO {role};
+            ALTER SCHEMA public OWNER TO {role}; ALTER TABLE users OWNER TO {role}; ALTER TABLE facts OWNER TO {role};",
+            database.name
+        ))
+        .await;
+    let url = format!("postgres://{role}:secret@{}", database.url.split_once('@').unwrap().1);
+    let as_owner = |arguments: &[&str]| finish(project.command_at(&url, arguments));
+    as_owner(&["expand"]).await.expect(0).says("its triggers (touch) fire then, unless");
+    let refused = as_owner(&["backfill"]).await;
+    refused.expect(1).says("facts are facts").says("let the role set session_replication_role");
+    project.migrate(&["backfill"]).await.expect(0).says("0001 is ready");
+    assert_eq!(
+        database.text("SELECT n || ' ' || count(DISTINCT at) FROM facts, users GROUP BY n").await,
+        "1 1"
+    );
+    // It is the batches that are silent; the application's own writes are not.
+    database.run("UPDATE users SET title = 'x' WHERE id = 7").await;
+    assert_eq!(database.text("SELECT string_agg(name, ' ') FROM users WHERE at > '2020-01-01'").await, "x");
 }

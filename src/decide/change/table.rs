@@ -96,7 +96,7 @@ pub(crate) fn assemble(
     let also_locked = swap.also_locked.clone();
     let mut seal = seal(draft, work, &mappings, swap);
     draft.losses.extend(losses(work, &mappings));
-    let job = job(draft, table, &mappings, &work.repairs);
+    let job = job(draft, work, &mappings, &work.repairs);
     let fence = job.as_ref().filter(|_| draft.is_partitioned(table));
     let fence = fence.map(|job| partitioned::fence(draft, table, job));
     if !seal.hidden.is_empty() {
@@ -118,6 +118,19 @@ pub(crate) fn assemble(
                 trigger.name
             ));
         }
+    }
+    let is_quiet =
+        job.as_ref().is_some_and(|job| matches!(&job.work, Work::Convert(Convert { quiet: true, .. })));
+    let fired =
+        known.triggers.iter().filter(|trigger| is_quiet && trigger.on_update && trigger.enabled == "O");
+    let fired: Vec<&str> = fired.map(|trigger| trigger.name.as_str()).collect();
+    if !fired.is_empty() {
+        warnings.push(format!(
+            "the backfill updates each row of {}: its triggers ({}) fire then, unless the role that runs it may set \
+             session_replication_role (a superuser, or GRANT SET ON PARAMETER)",
+            table.plain(),
+            fired.join(", ")
+        ));
     }
     draft.warnings.extend(warnings);
     let names: Vec<Ident> = columns.iter().map(|column| column.name.clone()).collect();
@@ -288,7 +301,9 @@ fn shadow_indexes(draft: &Draft<'_>, known: &Table, renamed: &[Renamed]) -> Vec<
 }
 
 /// The batch UPDATE that brings all of the table's mappings up to date at once.
-fn job(draft: &Draft<'_>, table: &QualifiedName, mappings: &[Mapping], repairs: &[Repair]) -> Option<Job> {
+fn job(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping], repairs: &[Repair]) -> Option<Job> {
+    let table = &work.name;
+    let quiet = repairs.is_empty() && work.added.iter().all(|added| added.filled.is_none());
     let ups: Vec<&Mapping> = mappings.iter().filter(|mapping| mapping.has_up()).collect();
     let alone = ups.len() + repairs.len() == 1;
     (!ups.is_empty() || !repairs.is_empty()).then(|| {
@@ -308,6 +323,7 @@ fn job(draft: &Draft<'_>, table: &QualifiedName, mappings: &[Mapping], repairs: 
                 resync: ups.iter().flat_map(|mapping| mapping.resync()).collect::<Vec<_>>().join(", "),
                 need_resync: ups.iter().map(|mapping| mapping.need_resync()).collect::<Vec<_>>().join(" OR "),
                 skip: draft.file.version.number().to_string(),
+                quiet,
             }),
         }
     })

@@ -371,6 +371,7 @@ SELECT
                 SELECT jsonb_agg(jsonb_build_object(
                     'name', t.tgname,
                     'before_row', (t.tgtype & 3) = 3,
+                    'on_update', (t.tgtype & 16) = 16,
                     'enabled', t.tgenabled,
                     'update_of', coalesce((SELECT jsonb_agg(a.attname) FROM pg_attribute AS a
                                            WHERE a.attrelid = c.oid AND a.attnum = ANY (t.tgattr)), '[]')) ORDER BY t.tgname)
