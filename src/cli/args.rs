@@ -118,6 +118,9 @@ pub(crate) struct Expand {
     /// Run only the plan with this hash, as `plan` prints it
     #[arg(long, value_name = "HASH")]
     pub(crate) plan: Option<String>,
+    /// Do to the data once more what an aborted try has left in place
+    #[arg(long)]
+    pub(crate) again: bool,
 }
 
 #[derive(Debug, Args)]

@@ -86,6 +86,9 @@ pub(crate) struct Step {
     pub(crate) locks: Vec<TableLock>,
     /// Whether it reads or writes every row of a table.
     pub(crate) scans: bool,
+    /// What an abort leaves of it, where to run it again is not the same as to run it once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stays: Option<String>,
 }
 
 /// How a step runs.
@@ -366,6 +369,12 @@ impl Plan {
         let mut tables: Vec<QualifiedName> = self.tables.iter().filter(touched).cloned().collect();
         tables.extend(jobs.into_iter().map(|job| job.table.clone()));
         tables
+    }
+
+    /// Whether to run it a second time, after an abort, would do something to the data a second time.
+    pub(crate) fn is_once_only(&self) -> bool {
+        self.jobs.iter().any(|job| matches!(job.work, Work::Once(_)))
+            || self.expand.iter().any(|step| step.stays.is_some())
     }
 
     /// Whether contract has anything to do.

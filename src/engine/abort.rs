@@ -2,7 +2,7 @@
 //! throw away what the old shape does not hold.
 
 use crate::decide::gate::Reason;
-use crate::decide::plan::Plan;
+use crate::decide::plan::{Plan, Work};
 use crate::decide::state::{Event, State};
 use crate::engine::failure::{Failure, Kind, Outcome};
 use crate::engine::step_runner::{Running, path};
@@ -65,6 +65,12 @@ impl Runner<'_> {
         self.undo_steps(&running, &plan.expand).await?;
         fault::point("abort.undone");
         self.begin().await?;
+        let left = self.left_in_place(&plan, entry.attempt).await?;
+        for left in &left {
+            engine.note(format!("left in place: {left}"));
+        }
+        let detail = serde_json::json!({ "left": left });
+        engine.ledger.event(&mut self.session, Some(version), "aborted", detail).await?;
         engine.ledger.jobs_drop(&mut self.session, version).await?;
         for job in &plan.jobs {
             if let Some(once) = job.once() {
@@ -75,6 +81,28 @@ impl Runner<'_> {
         let state = engine.ledger.advance(&mut self.session, version, from, event, 0).await?;
         self.commit().await?;
         Ok(state)
+    }
+
+    /// What the migration did to data that were there, and that nothing takes back.
+    async fn left_in_place(&mut self, plan: &Plan, attempt: i64) -> Outcome<Vec<String>> {
+        let ledger = &self.engine.ledger;
+        let records = ledger.steps(&mut self.session, plan.version, attempt).await?;
+        let ran = |id: &str| {
+            records.iter().any(|record| record.id == id && matches!(record.state.as_str(), "done" | "undone"))
+        };
+        let mut left: Vec<String> =
+            plan.expand.iter().filter(|step| ran(&step.id)).filter_map(|step| step.stays.clone()).collect();
+        let progress = ledger.progress(&mut self.session, plan.version).await?;
+        for job in plan.jobs.iter().filter(|job| matches!(job.work, Work::Once(_))) {
+            let changed = progress
+                .iter()
+                .find(|progress| progress.id == job.id)
+                .map_or(0, |progress| progress.converted);
+            if changed > 0 {
+                left.push(format!("{changed} rows that the data job on {} changed", job.table.plain()));
+            }
+        }
+        Ok(left)
     }
 
     /// The mirror of closing: under the gate's lock nobody can begin to serve the new schema.

@@ -31,10 +31,17 @@ impl Engine {
             }
         };
         if let Some(newest) = self.newest_file()?.filter(|newest| *newest < version) {
+            let next = match history {
+                // Which of the files are applied is not known: another tool may have counted otherwise.
+                Some(_) => format!(
+                    "give files that are not applied numbers above {version}; if all up to {newest} are applied: migrate baseline {newest}"
+                ),
+                None => format!("if all files up to {newest} are applied: migrate baseline {newest}"),
+            };
             return Err(Failure::usage(format!(
                 "version {version} is above the newest file, {newest}: files that come later would never run"
             ))
-            .next(format!("migrate baseline {newest}")));
+            .next(next));
         }
         install::install(&mut session, &self.ledger.schema).await?;
         let mut runner = self.runner(session, "baseline", RUNNER_WAIT).await?;

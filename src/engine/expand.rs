@@ -29,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) to: Option<Version>,
     /// Run only the plan with this hash.
     pub(crate) plan: Option<String>,
+    /// Do to the data again what an abort left in place.
+    pub(crate) again: bool,
 }
 
 /// The folder and the ledger, compared.
@@ -48,6 +50,12 @@ impl Engine {
         let done = runner.expand_due(files, request).await;
         runner.release().await;
         done
+    }
+
+    pub(super) fn note_aborted(&self, version: Version) {
+        self.note(format!(
+            "migration {version} was aborted and its file is unchanged; to try it again: migrate expand --to {version}"
+        ));
     }
 
     /// Compares the folder with the ledger.
@@ -249,7 +257,7 @@ impl Runner<'_> {
                 let next = format!("migrate expand --to {version}; or change the file, or delete it");
                 return Err(Failure::refused(title).next(next));
             }
-            self.engine.note(format!("migration {version} was aborted and its file is unchanged; to try it again: migrate expand --to {version}"));
+            self.engine.note_aborted(*version);
         }
         for version in &situation.due.ahead {
             self.engine.note(format!("migration {version} is applied here and newer than the folder (a rolled-back deploy): left alone"));
@@ -259,7 +267,7 @@ impl Runner<'_> {
             if request.to.is_some_and(|to| file.version > to) {
                 break;
             }
-            match self.expand_one(file, request.plan.as_deref()).await {
+            match self.expand_one(file, request).await {
                 Ok(state) => done.push((file.version, state)),
                 Err(failure) if done.is_empty() => return Err(failure),
                 Err(failure) => return Err(Failure { beside: Some(report(&done)), ..failure }),
@@ -268,8 +276,22 @@ impl Runner<'_> {
         Ok(done)
     }
 
-    async fn expand_one(&mut self, file: &MigrationFile, wanted: Option<&str>) -> Outcome<State> {
-        let engine = self.engine;
+    /// What was done to the data once, and is there, is not done a second time without a word.
+    async fn refuse_again(&mut self, plan: &Plan) -> Outcome<()> {
+        let version = plan.version;
+        let left = self.engine.ledger.left_by_abort(&mut self.session, version).await?;
+        if left.is_empty() || !plan.is_once_only() {
+            return Ok(());
+        }
+        let title =
+            format!("migration {version} was aborted, and what it had done to the data is still there");
+        Err(Failure::refused(title).details(left).next(format!(
+            "bring the data back to what they were, or take those statements out of the file; then migrate expand --to {version} --again"
+        )))
+    }
+
+    async fn expand_one(&mut self, file: &MigrationFile, request: &Request) -> Outcome<State> {
+        let (engine, wanted) = (self.engine, request.plan.as_deref());
         let entries = engine.ledger.entries(&mut self.session).await?;
         let entry = entries.iter().find(|entry| entry.version == file.version);
         let half_way = entry.filter(|entry| entry.state == State::Expanding && !entry.untouched);
@@ -284,6 +306,9 @@ impl Runner<'_> {
                     .await?;
                 let (plan, _, _) = compile(file, &catalog, &moving, &engine.settings)?;
                 check_hash(&plan, wanted)?;
+                if entry.is_some_and(|entry| entry.state == State::Aborted) && !request.again {
+                    self.refuse_again(&plan).await?;
+                }
                 self.rehearse_plan(file, &plan).await?;
                 self.begin().await?;
                 let attempt = engine.ledger.insert(&mut self.session, &plan, &file.source.text).await?;

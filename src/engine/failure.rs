@@ -3,7 +3,7 @@
 use crate::decide::gate::Reason;
 use crate::decide::history::Conflict;
 use crate::model::migration::FolderError;
-use crate::model::problem::Problems;
+use crate::model::problem::{Problem, Problems};
 use crate::pg::error::PgError;
 use crate::pg::lease::LeaseError;
 
@@ -131,8 +131,13 @@ impl From<LeaseError> for Failure {
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
         let mut failure = Self::failed(format!("`{}` cannot be planned", problems.source_file.path));
+        let waits = |problem: &Problem| problem.rule == Problem::IN_FLIGHT;
+        let next = match problems.problems.iter().all(waits) {
+            true => "migrate status shows what has to finish first; the file may stay as it is",
+            false => "correct the file, then migrate lint",
+        };
         failure.problems = vec![problems];
-        failure.next("correct the file, then migrate lint")
+        failure.next(next)
     }
 }
 

@@ -58,7 +58,14 @@ impl Engine {
                     State::Backfilling => self.ledger.progress(&mut session, entry.version).await?,
                     _ => Vec::new(),
                 };
-                let next = next_command(&entry);
+                let file = files.iter().find(|file| file.version == entry.version);
+                let next = match file {
+                    Some(file) if entry.state == State::Aborted && file.checksum == entry.checksum => {
+                        Some(format!("change or delete the file, or migrate expand --to {}", entry.version))
+                    }
+                    Some(_) if entry.state == State::Aborted => Some("migrate expand".to_owned()),
+                    _ => next_command(&entry),
+                };
                 lines.push(Line {
                     version: entry.version,
                     name: entry.name.clone(),

@@ -20,7 +20,8 @@ impl Engine {
             let entries = self.ledger.entries(&mut session).await?;
             let half_way = entries.iter().find(|entry| entry.state == State::Expanding);
             if let Some(entry) = half_way {
-                self.expand(&expand::Request { to: Some(entry.version), plan: None }).await?;
+                self.expand(&expand::Request { to: Some(entry.version), ..expand::Request::default() })
+                    .await?;
             }
         }
         self.finish_all(&mut done).await?;
@@ -28,8 +29,13 @@ impl Engine {
             let situation = self
                 .situation(&mut session, crate::model::migration::read_folder(&self.folder)?, &named)
                 .await?;
-            let Some(next) = situation.due.expand.first().copied() else { break };
-            self.expand(&expand::Request { to: Some(next), plan: None }).await?;
+            let Some(next) = situation.due.expand.first().copied() else {
+                for version in &situation.due.aborted {
+                    self.note_aborted(*version);
+                }
+                break;
+            };
+            self.expand(&expand::Request { to: Some(next), ..expand::Request::default() }).await?;
             self.finish_all(&mut done).await?;
         }
         session.close().await;
@@ -51,7 +57,7 @@ impl Engine {
         if newest.state != State::Aborted {
             self.abort(newest.version, true).await?;
         }
-        self.expand(&expand::Request { to: Some(newest.version), plan: None }).await
+        self.expand(&expand::Request { to: Some(newest.version), plan: None, again: true }).await
     }
 
     async fn finish_all(&self, done: &mut Vec<(Version, State)>) -> Outcome<()> {

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::words::ident::{Ident, QualifiedName};
+use crate::words::version::Version;
 
 /// The text that positions point into.
 #[derive(Debug, Clone)]
@@ -49,6 +50,22 @@ impl Problem {
     ) -> Self {
         Self { rule, title: title.into(), marks: vec![Mark { span, label: label.into() }], help: None }
     }
+
+    /// Something that has to wait for an earlier migration, which may be sealed already.
+    pub(crate) fn in_flight(
+        span: Range<usize>,
+        title: impl Into<String>,
+        label: &str,
+        version: Option<Version>,
+    ) -> Self {
+        let which = version.map(|version| format!(" {version}")).unwrap_or_default();
+        Self::new(Self::IN_FLIGHT, span, title, label).help(format!(
+            "let it finish first: `migrate contract{which}`; if it is sealed, when its soak is over or with `--soak 0s`"
+        ))
+    }
+
+    /// The rule of what is right, but not yet.
+    pub(crate) const IN_FLIGHT: &str = "in-flight";
 
     /// Something `PostgreSQL` accepts and Pontoon does not do yet, or will not do.
     pub(crate) fn unsupported(span: Range<usize>, what: &str) -> Self {

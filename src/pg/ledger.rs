@@ -326,6 +326,21 @@ impl Ledger {
         Ok(())
     }
 
+    /// What the last abort of a migration left in place.
+    pub(crate) async fn left_by_abort(
+        &self,
+        session: &mut Session,
+        version: Version,
+    ) -> Result<Vec<String>, PgError> {
+        #[derive(Deserialize)]
+        struct Left {
+            value: String,
+        }
+        let left: Vec<Left> =
+            session.rows(&query("left_by_abort", &self.schema), &[version.number().into()]).await?;
+        Ok(left.into_iter().map(|left| left.value).collect())
+    }
+
     pub(crate) async fn backend_is_gone(&self, session: &mut Session, pid: i32) -> Result<bool, PgError> {
         session.one(&query("backend_gone", &self.schema), &[i64::from(pid).into()]).await
     }

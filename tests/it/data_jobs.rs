@@ -298,3 +298,43 @@ async fn rows_that_stand_in_the_statement_are_there_from_expand_on() {
         .await;
     assert_eq!(rows, "1 2 3 4:4 5:5 6:6");
 }
+
+/// An abort takes back no data; to do to them once more what it left takes a word.
+#[tokio::test]
+async fn what_an_abort_left_is_not_done_a_second_time_without_a_word() {
+    let file = "CREATE TYPE other AS ENUM ('x'); ALTER TYPE mood ADD VALUE 'b' BEFORE 'z';
+        INSERT INTO copy VALUES (9, 9); UPDATE t SET n = n + 100 WHERE id <= 20;";
+    let setup = format!("{SETUP} CREATE TYPE mood AS ENUM ('a', 'z');");
+    let project = Project::new(&setup, &[("0001_x.sql", file)]).await;
+    let database = &project.database;
+    let sum = "SELECT sum(n)::text FROM t";
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project
+        .migrate(&["abort", "1"])
+        .await
+        .expect(0)
+        .says("left in place: the rows inserted into public.copy")
+        .says("left in place: 20 rows that the data job on public.t changed");
+    project.migrate(&["status"]).await.expect(0).says("migrate expand --to 0001");
+    project.migrate(&["up"]).await.expect(0).says("to try it again: migrate expand --to 0001");
+    project
+        .migrate(&["expand", "--to", "1"])
+        .await
+        .expect(4)
+        .says("what it had done to the data is still there")
+        .says("20 rows that the data job on public.t changed")
+        .says("--again");
+    assert_eq!(database.text(sum).await, "2000");
+    // An author may redo; everybody else says so. The label is there, which is no error.
+    database.run("DELETE FROM copy; UPDATE t SET n = 0").await;
+    project.migrate(&["expand", "--to", "1", "--again"]).await.expect(0);
+    project.migrate(&["up"]).await.expect(0).says("0001 is done");
+    assert_eq!(database.text(sum).await, "2000");
+    assert_eq!(database.text("SELECT array_to_string(enum_range(NULL::mood), ' ')").await, "a b z");
+    // Where nothing had been done yet, there is nothing to ask about.
+    project.write("0002_x.sql", "UPDATE t SET n = n + 1;");
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["abort", "2"]).await.expect(0);
+    project.migrate(&["expand", "--to", "2"]).await.expect(0);
+}

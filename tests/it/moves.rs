@@ -469,7 +469,7 @@ async fn a_later_file_waits_for_the_move_to_be_contracted() {
         "ALTER TABLE users RENAME COLUMN id TO number;",
     ] {
         project.write("0002_x.sql", file);
-        project.migrate(&["expand"]).await.expect(1).says("contract it first");
+        project.migrate(&["expand"]).await.expect(1).says("let it finish first");
     }
 }
 

@@ -187,7 +187,7 @@ async fn what_an_earlier_migration_makes_or_takes_away_later_is_not_named_by_the
         project.write("0002_x.sql", second);
         let ran = project.migrate(&["expand"]).await;
         assert!(
-            ran.code == Some(1) && ran.stderr.contains("contract it first"),
+            ran.code == Some(1) && ran.stderr.contains("let it finish first"),
             "{first} {second}\n{}",
             ran.stderr
         );

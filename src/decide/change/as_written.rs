@@ -26,8 +26,15 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, phase: AsWritte
     draft.warnings.push(format!("{first}: nobody has looked at what it locks, and for how long"));
     match phase {
         AsWritten::Expand => {
-            draft.note(&statement.span, first, "expand: run as written, not analysed; abort leaves it");
-            draft.run_in_expand(statement, title, Vec::new(), Vec::new())
+            draft.note(
+                &statement.span,
+                first.clone(),
+                "expand: run as written, not analysed; abort leaves it",
+            );
+            let stays = format!("what was run as written: {first}");
+            draft.run_in_expand(statement, title, Vec::new(), Vec::new())?;
+            draft.stays(stays);
+            Ok(())
         }
         AsWritten::Contract => {
             draft.note(

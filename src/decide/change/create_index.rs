@@ -114,6 +114,7 @@ pub(crate) fn concurrent(table: &QualifiedName, name: &QualifiedName, unique: bo
         undo_when: None,
         locks: vec![TableLock { table: table.clone(), mode: LockMode::ShareUpdateExclusive }],
         scans: true,
+        stays: None,
     }
 }
 

@@ -153,5 +153,28 @@ pub(crate) fn plan_enum_value(draft: &mut Draft<'_>, statement: &Statement) -> R
         "expand: run it; PostgreSQL cannot take an enum value away",
     );
     draft.warnings.push("abort leaves the added enum value in place".to_owned());
-    draft.run_in_expand(statement, "add an enum value".to_owned(), Vec::new(), Vec::new())
+    // An aborted try leaves it.
+    let text = if_not_exists(&statement.text);
+    draft.run_in_expand(
+        &Statement { text, ..statement.clone() },
+        "add an enum value".to_owned(),
+        Vec::new(),
+        Vec::new(),
+    )
+}
+
+/// The statement for a label that may be there.
+fn if_not_exists(text: &str) -> String {
+    let upper = text.to_ascii_uppercase();
+    let behind = upper.match_indices("ADD").find_map(|(at, add)| {
+        let rest = upper.get(at + add.len()..)?;
+        let value = rest.trim_start().strip_prefix("VALUE")?;
+        value.starts_with(char::is_whitespace).then(|| text.len() - value.len())
+    });
+    match behind {
+        Some(at) if !upper[at..].trim_start().starts_with("IF") => {
+            format!("{} IF NOT EXISTS{}", &text[..at], &text[at..])
+        }
+        _ => text.to_owned(),
+    }
 }

@@ -32,8 +32,7 @@ pub(crate) fn plan(
             draft.catalog.constraint_names.contains(&format!("{}.{}", table.schema.as_str(), name.as_str()));
         if if_exists && made && draft.is_in_flight(table) {
             let title = format!("an earlier migration may be about to make `{}`", name.as_str());
-            return Err(Problem::new("in-flight", span.clone(), title, "dropped here")
-                .help("contract what is expanded first: `migrate contract`"));
+            return Err(Problem::in_flight(span.clone(), title, "dropped here", None));
         }
         if if_exists {
             draft.note(span, what, "nothing: there is no such constraint");

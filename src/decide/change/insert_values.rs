@@ -35,5 +35,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, name: &Name) ->
     );
     draft.warnings.push(format!("abort leaves the rows inserted into {}", table.plain()));
     let locks = vec![TableLock { table: table.clone(), mode: LockMode::RowExclusive }];
-    draft.run_in_expand(statement, format!("insert into {}", table.plain()), Vec::new(), locks)
+    draft.run_in_expand(statement, format!("insert into {}", table.plain()), Vec::new(), locks)?;
+    draft.stays(format!("the rows inserted into {}", table.plain()));
+    Ok(())
 }

@@ -294,7 +294,7 @@ fn partitions(draft: &Draft<'_>, span: &Range<usize>, table: &QualifiedName) -> 
 fn refuse_in_flight(draft: &Draft<'_>, span: &Range<usize>, table: &QualifiedName) -> Result<(), Problem> {
     if draft.is_in_flight(table) {
         let title = format!("a migration before is still moving columns of `{}`", table.plain());
-        return Err(Problem::new("in-flight", span.clone(), title, "asked here").help("contract it first"));
+        return Err(Problem::in_flight(span.clone(), title, "asked here", None));
     }
     if draft.tables.iter().any(|work| &work.name == table && work.moves_columns()) {
         let title = format!("the file changes `{}` in other ways too", table.plain());

@@ -53,6 +53,19 @@ pub(crate) fn plan(
             to.as_str()
         ));
     }
+    let keys = known
+        .constraints
+        .iter()
+        .filter(|key| ["p", "u"].contains(&key.kind.as_str()) && key.columns.contains(from));
+    let keys: Vec<&str> = keys.map(|key| key.name.as_str()).collect();
+    if !keys.is_empty() {
+        draft.warnings.push(format!(
+            "until contract {} is a key under the name {} only: ON CONFLICT ({}) and GROUP BY of a primary key under the new name fail",
+            keys.join(", "),
+            from.as_str(),
+            to.as_str()
+        ));
+    }
     let read = draft.tables.iter().filter(|work| &work.name == table).flat_map(|work| {
         let filled = work
             .added

@@ -99,8 +99,7 @@ fn refuse(draft: &Draft<'_>, span: &Range<usize>, known: &Table, new: &Qualified
     }
     if draft.is_in_flight(table) {
         let title = format!("an earlier migration is still moving columns of `{}`", table.plain());
-        return Err(Problem::new("in-flight", span.clone(), title, "this would take its table away")
-            .help("contract what is expanded first: `migrate contract`"));
+        return Err(Problem::in_flight(span.clone(), title, "this would take its table away", None));
     }
     if draft.tables.iter().any(|work| &work.name == table) {
         let title = format!("the file does more to `{}` than to rename it", table.plain());

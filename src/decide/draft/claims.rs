@@ -179,13 +179,8 @@ impl Draft<'_> {
         };
         let Some(other) = self.moving.iter().find(leaves) else { return Ok(()) };
         let title = format!("migration {} is to detach a partition of `{}`", other.version, table.plain());
-        Err(Problem::new(
-            "in-flight",
-            span.clone(),
-            title,
-            "the partition would stay behind as it is half way",
-        )
-        .help(format!("contract it first: `migrate contract {}`", other.version)))
+        let label = "the partition would stay behind as it is half way";
+        Err(Problem::in_flight(span.clone(), title, label, Some(other.version)))
     }
 
     /// Whether an earlier migration is still moving anything of the table.
@@ -236,8 +231,7 @@ fn in_flight(span: &Range<usize>, other: &Moving) -> Problem {
     let version = other.version;
     let title =
         format!("migration {version} is still moving `{}.{}`", other.table.plain(), other.column.as_str());
-    Problem::new("in-flight", span.clone(), title, "this would change it under its feet")
-        .help(format!("contract it first: `migrate contract {version}`"))
+    Problem::in_flight(span.clone(), title, "this would change it under its feet", Some(version))
 }
 
 fn out_of_order(later: &Range<usize>, earlier: &Range<usize>) -> Problem {

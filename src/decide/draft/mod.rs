@@ -259,10 +259,18 @@ impl Draft<'_> {
             undo_when: None,
             locks,
             scans: false,
+            stays: None,
         };
         self.expand.push(Placed { at: self.at, words: statement.words.clone(), step });
         self.mentions.extend(statement.words.iter().cloned());
         Ok(())
+    }
+
+    /// Says what an abort leaves of the statement that runs in expand last.
+    pub(crate) fn stays(&mut self, what: String) {
+        if let Some(placed) = self.expand.last_mut() {
+            placed.step.stays = Some(what);
+        }
     }
 
     /// Runs a statement as written at the end of contract. Nobody knows what it reads.

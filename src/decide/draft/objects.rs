@@ -53,8 +53,8 @@ impl Draft<'_> {
         let busy = self.catalog.busy_objects.iter().find(|(object, _)| named(object));
         if let Some((object, version)) = busy {
             let title = format!("migration {version} is to change or take away the {}", object.what);
-            return Err(Problem::new("in-flight", statement.span.clone(), title, "this concerns it as well")
-                .help(format!("contract it first: `migrate contract {version}`")));
+            let label = "this concerns it as well";
+            return Err(Problem::in_flight(statement.span.clone(), title, label, Some(*version)));
         }
         let touched = self.touched.iter().find(|object| named(object) && !self.may_follow(object, statement));
         let Some(object) = touched else { return Ok(()) };

@@ -23,6 +23,7 @@ pub(crate) fn step(title: String, sql: Vec<String>, undo: Vec<String>, locks: Ve
         undo_when: None,
         locks,
         scans: false,
+        stays: None,
     }
 }
 

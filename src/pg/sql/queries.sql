@@ -327,6 +327,12 @@ SELECT count(*) AS value FROM pontoon.instance AS i WHERE i.last_seen > clock_ti
 -- Purpose: the audit trail. $1 version, $2 what, $3 detail.
 INSERT INTO pontoon.event (version, what, detail) VALUES ($1, $2, $3) RETURNING id AS value
 
+-- name: left_by_abort
+-- Purpose: what the last abort of a migration left in place. $1 version.
+SELECT l.value FROM (
+    SELECT e.detail FROM pontoon.event AS e WHERE e.version = $1 AND e.what = 'aborted' ORDER BY e.id DESC LIMIT 1) AS e
+CROSS JOIN jsonb_array_elements_text(e.detail -> 'left') AS l (value)
+
 -- name: blockers
 -- Purpose: who holds locks on tables, oldest transaction first. $1 tables.
 SELECT a.pid, coalesce(a.application_name, '') AS application, coalesce(a.usename, '') AS role,
