@@ -25,7 +25,10 @@ fn server_url(database: &str) -> String {
                     "max_prepared_transactions=10",
                     "autovacuum=off",
                     "jit=off",
-                    "max_wal_size=256MB",
+                    "max_wal_size=1GB",
+                    // Each of some ten thousand connections maps it; and only a crash of the machine tears a page.
+                    "shared_buffers=32MB",
+                    "full_page_writes=off",
                 ],
                 &|line| println!("{line}"),
             )
