@@ -168,10 +168,6 @@ pub(crate) fn compare(
                 conflicts.push(Conflict::Beside { version: beside.version, path });
                 continue;
             }
-            if from.number() <= baseline && baseline < to.number() {
-                conflicts.push(Conflict::HalfReplaced { version, newest: baseline.into(), path });
-                continue;
-            }
             let itself = known.get(&version).is_some_and(|entry| entry.checksum == file.checksum);
             let mut before = live().filter(|entry| from <= entry.version && entry.version <= to).peekable();
             if !itself && before.peek().is_some() {
@@ -179,6 +175,10 @@ pub(crate) fn compare(
                 if newest != to || before.any(|entry| entry.state != State::Done) {
                     conflicts.push(Conflict::HalfReplaced { version, newest, path });
                 }
+                continue;
+            }
+            if !itself && from.number() <= baseline && baseline < to.number() {
+                conflicts.push(Conflict::HalfReplaced { version, newest: baseline.into(), path });
                 continue;
             }
         }

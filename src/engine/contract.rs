@@ -155,6 +155,11 @@ impl Engine {
     }
 }
 
+/// Whether there is nothing that could be needed again while it is sealed.
+fn hides_nothing(plan: &Plan) -> bool {
+    plan.sealed.is_empty() && plan.hidden.is_empty()
+}
+
 fn is_due(entry: &Entry) -> bool {
     matches!(entry.state, State::Ready | State::Closing | State::Sealed | State::Dropping)
 }
@@ -234,7 +239,7 @@ impl Runner<'_> {
             if entry.verified != Some(true) || engine.has_new_parts(&mut self.session, &plan).await? {
                 self.verify_plan(&plan, Names::Sealed).await?;
             }
-            let due = self.due_in(&entry, request);
+            let due = self.due_in(&plan, &entry, request);
             if due > 0 {
                 return Ok(contracted(state, Vec::new(), Some(due)));
             }
@@ -262,7 +267,10 @@ impl Runner<'_> {
     }
 
     /// Seconds until the drop is due: by the soak that was set at the seal, or by the one that is asked for now.
-    fn due_in(&self, entry: &Entry, request: &Request) -> i64 {
+    fn due_in(&self, plan: &Plan, entry: &Entry, request: &Request) -> i64 {
+        if hides_nothing(plan) {
+            return 0;
+        }
         let due = match request.soak {
             Some(soak) => {
                 let soak = i64::try_from(soak.as_secs()).unwrap_or(i64::MAX);
@@ -275,7 +283,7 @@ impl Runner<'_> {
 
     /// How long the old shape stays sealed. Where nothing is hidden there is nothing to wait for.
     fn soak(&self, plan: &Plan, asked: Option<Duration>) -> i64 {
-        if plan.sealed.is_empty() && plan.hidden.is_empty() {
+        if hides_nothing(plan) {
             return 0;
         }
         let soak = asked
@@ -306,12 +314,16 @@ impl Runner<'_> {
         if accepted.is_empty() {
             return Ok(());
         }
+        let rows: Vec<&String> = accepted.iter().flat_map(|(_, rows)| rows).collect();
+        for row in &rows {
+            engine.note(format!("accepted: {row}"));
+        }
         self.begin().await?;
         let done = async {
-            for statement in &accepted {
+            for (statement, _) in &accepted {
                 self.session.execute(statement).await?;
             }
-            self.note_override(plan, request, gate::CHANGED_SOURCE).await
+            self.note_override(plan, request, gate::CHANGED_SOURCE, &rows).await
         }
         .await;
         match done {
@@ -323,8 +335,17 @@ impl Runner<'_> {
         }
     }
 
-    async fn note_override(&mut self, plan: &Plan, request: &Request, reason: &str) -> Outcome<()> {
-        let detail = serde_json::json!({ "reason": reason, "because": request.because });
+    async fn note_override(
+        &mut self,
+        plan: &Plan,
+        request: &Request,
+        reason: &str,
+        rows: &[&String],
+    ) -> Outcome<()> {
+        let mut detail = serde_json::json!({ "reason": reason, "because": request.because });
+        if !rows.is_empty() {
+            detail["rows"] = rows.iter().map(|row| row.as_str()).collect();
+        }
         self.engine.ledger.event(&mut self.session, Some(plan.version), "override", detail).await?;
         Ok(())
     }
@@ -351,7 +372,7 @@ impl Runner<'_> {
             Verdict::Closed(reasons) => return Ok(Err(reasons)),
         };
         for reason in request.overridden.iter().filter(|reason| *reason != gate::CHANGED_SOURCE) {
-            self.note_override(plan, request, reason).await?;
+            self.note_override(plan, request, reason, &[]).await?;
         }
         engine.ledger.event(&mut self.session, Some(plan.version), "close", serde_json::json!({})).await?;
         Ok(Ok(engine.ledger.close(&mut self.session, plan.version, pass).await?))

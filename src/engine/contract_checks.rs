@@ -1,9 +1,10 @@
 //! What contract looks at besides the gate, before it closes anything and before it drops anything.
 
 use crate::decide::gate::CHANGED_SOURCE;
-use crate::decide::plan::{Mode, Plan, SealedColumn};
+use crate::decide::plan::{Mode, Plan, Require, SealedColumn};
 use crate::decide::state::State;
 use crate::engine::failure::{Failure, Outcome};
+use crate::engine::step_runner::settings;
 use crate::engine::{Engine, Runner};
 use crate::pg::ledger::Entry;
 use crate::pg::session::Session;
@@ -26,46 +27,99 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks for rows that break a rule which contract is to bring. Gives what makes those conditions hold that break
-    /// nothing but what an operator has taken upon themselves.
+    /// Looks for rows that break a rule which contract is to bring, and tries what contract is to do to rows. Gives what an
+    /// operator has taken upon themselves, with what makes those conditions hold.
+    ///
+    /// # Errors
+    /// Every condition that rows break, unless it is overridden, with some of the rows.
     pub(super) async fn check_rows(
         &self,
         session: &mut Session,
         plan: &Plan,
         overridden: &[String],
-    ) -> Outcome<Vec<String>> {
+    ) -> Outcome<Vec<(String, Vec<String>)>> {
         let version = plan.version;
-        let (mut accepted, mut rows_to_come) = (Vec::new(), Vec::new());
+        let is_taken = overridden.iter().any(|reason| reason == CHANGED_SOURCE);
+        let (mut accepted, mut to_accept, mut first) = (Vec::new(), Vec::new(), Vec::new());
         for step in &plan.restrict {
             let Mode::Require(condition) = &step.mode else {
-                // It may be what makes the conditions below hold.
-                rows_to_come.extend(step.locks.iter().filter(|lock| lock.mode == LockMode::RowExclusive));
-                continue;
-            };
-            if rows_to_come.iter().any(|lock| lock.table == condition.table) {
-                continue;
-            }
-            let details = self.rows_in_the_way(session, plan, condition).await?;
-            if details.is_empty() {
-                continue;
-            }
-            let next = match &condition.accept {
-                Some(accept) if overridden.iter().any(|reason| reason == CHANGED_SOURCE) => {
-                    accepted.push(accept.clone());
-                    continue;
+                if step.locks.iter().any(|lock| lock.mode == LockMode::RowExclusive) {
+                    first.extend(step.sql.iter().map(String::as_str));
+                    self.look_ahead(session, plan, &first, None).await?;
                 }
-                Some(_) => format!(
-                    "bring over by hand what they say now, then `migrate contract {version} --override {CHANGED_SOURCE} --because \
-                     '…'`; nothing is closed yet"
-                ),
-                None => format!(
-                    "correct those rows and run `migrate contract {version}` again; nothing is closed yet"
-                ),
+                continue;
             };
-            return Err(Failure::failed(condition.says.clone()).details(details).next(next));
+            let mut rows = self.rows_in_the_way(session, plan, condition).await?;
+            if !rows.is_empty() && !first.is_empty() {
+                rows = self.look_ahead(session, plan, &first, Some(condition)).await?;
+            }
+            match &condition.accept {
+                _ if rows.is_empty() => {}
+                Some(accept) if is_taken => accepted.push((accept.clone(), lines(condition, rows))),
+                Some(_) => to_accept.push((condition, rows)),
+                None => {
+                    return Err(Failure::failed(condition.says.clone()).details(rows).next(format!(
+                        "correct those rows and run `migrate contract {version}` again; nothing is closed yet"
+                    )));
+                }
+            }
         }
-        Ok(accepted)
+        let Some((first, _)) = to_accept.first() else { return Ok(accepted) };
+        let message = first.says.clone();
+        let details = match to_accept.len() {
+            1 => to_accept.into_iter().flat_map(|(_, rows)| rows).collect(),
+            _ => to_accept.into_iter().flat_map(|(condition, rows)| lines(condition, rows)).collect(),
+        };
+        Err(Failure::failed(message).details(details).next(format!(
+            "bring over by hand what they say now, then `migrate contract {version} --override {CHANGED_SOURCE} --because '…'`; \
+             nothing is closed yet"
+        )))
     }
+
+    /// Does what contract is to do to rows, looks at the condition that comes behind it, and takes it back. A look that somebody
+    /// would have to wait for is none: contract finds it in its turn.
+    async fn look_ahead(
+        &self,
+        session: &mut Session,
+        plan: &Plan,
+        first: &[&str],
+        condition: Option<&Require>,
+    ) -> Outcome<Vec<String>> {
+        let begin = format!(
+            "BEGIN; {}; SET LOCAL statement_timeout = '5s'",
+            settings(&plan.search_path, self.limits.lock_timeout)
+        );
+        session.execute(&begin).await?;
+        let looked = async {
+            for statement in first {
+                session.execute(statement).await?;
+            }
+            match condition {
+                Some(condition) => self.first_rows(session, condition).await,
+                None => Ok(Vec::new()),
+            }
+        }
+        .await;
+        session.rollback().await;
+        match looked {
+            Ok(rows) => Ok(rows),
+            Err(error) if error.is_lost() => Err(error.into()),
+            Err(error) if error.is_lock_conflict() || error.code() == Some(QUERY_CANCELED) => Ok(Vec::new()),
+            Err(error) => Err(Failure::failed(format!("the rows that came late cannot be done: {error}"))
+                .next(format!(
+                    "correct the cause and run `migrate contract {}` again; nothing is closed yet",
+                    plan.version
+                ))),
+        }
+    }
+}
+
+/// What SQLSTATE a statement timeout has.
+const QUERY_CANCELED: &str = "57014";
+
+fn lines(condition: &Require, rows: Vec<String>) -> Vec<String> {
+    let rows = rows.into_iter().map(|row| format!("  {row}"));
+    [format!("{}:", condition.says)].into_iter().chain(rows).collect()
 }
 
 impl Runner<'_> {

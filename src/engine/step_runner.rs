@@ -46,6 +46,19 @@ impl Engine {
         plan: &Plan,
         condition: &Require,
     ) -> Outcome<Vec<String>> {
+        // The predicate may be the author's.
+        session.execute(&format!("BEGIN; SET LOCAL search_path = {}", path(&plan.search_path))).await?;
+        let found = self.first_rows(session, condition).await;
+        session.rollback().await;
+        Ok(found?)
+    }
+
+    /// The same within a transaction.
+    pub(super) async fn first_rows(
+        &self,
+        session: &mut Session,
+        condition: &Require,
+    ) -> Result<Vec<String>, PgError> {
         #[derive(serde::Deserialize)]
         struct Row {
             value: String,
@@ -55,16 +68,13 @@ impl Engine {
             Some(named) => named.clone(),
             None => self.ledger.row_key(session, table).await?,
         };
-        // The predicate may be the author's.
-        session.execute(&format!("BEGIN; SET LOCAL search_path = {}", path(&plan.search_path))).await?;
         let query = format!("SELECT {key} AS value FROM {table} WHERE {predicate} LIMIT {}", LISTED_ROWS + 1);
-        let found = session.rows::<Row>(&query, &[]).await;
-        session.rollback().await;
-        let rows = found?;
+        let rows = session.rows::<Row>(&query, &[]).await?;
         let mut details: Vec<String> =
             rows.iter().take(LISTED_ROWS).map(|row| format!("row with {}", row.value)).collect();
         if rows.len() > LISTED_ROWS {
-            details.push("and more".to_owned());
+            let count = format!("SELECT count(*) AS value FROM {table} WHERE {predicate}");
+            details.push(format!("{} rows in all", session.one::<i64>(&count, &[]).await?));
         }
         Ok(details)
     }

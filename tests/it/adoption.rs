@@ -116,6 +116,16 @@ async fn a_squashed_file_is_new_where_nothing_is_and_applied_where_all_is() {
     }
     half.write("0003_squash.sql", squash);
     half.migrate(&["expand"]).await.expect(4).says("migration 0002 is as far as it went");
+    // Where the first of them are the baseline, the others are what was applied.
+    let adopted = Project::new("CREATE TABLE a (id int);", &old).await;
+    adopted.migrate(&["baseline", "1"]).await.expect(0);
+    adopted.migrate(&["up"]).await.expect(0).says("0003 is done");
+    for (name, _) in old {
+        std::fs::remove_file(adopted.path("migrations").join(name)).unwrap();
+    }
+    adopted.write("0003_squash.sql", squash);
+    adopted.write(next.0, next.1);
+    adopted.migrate(&["up"]).await.expect(0).says("0004 is done");
 }
 
 #[tokio::test]

@@ -213,6 +213,22 @@ async fn orphans_are_mended_once_and_those_that_come_later_are_listed() {
     project.migrate(&["contract"]).await.expect(0).says("0001 is done");
 }
 
+/// The usual three statements of a column that gets a default and becomes NOT NULL, in the usual order.
+#[tokio::test]
+async fn a_default_may_stand_below_the_update_of_the_rows_that_have_none() {
+    let file = "UPDATE t SET name = 'none' WHERE name IS NULL;
+        ALTER TABLE t ALTER COLUMN name SET DEFAULT 'none', ALTER COLUMN name SET NOT NULL;";
+    let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
+    project.database.run("UPDATE t SET name = NULL WHERE id % 2 = 0").await;
+    project.migrate(&["expand"]).await.expect(0);
+    project
+        .database
+        .run("INSERT INTO t (id) VALUES (30001); INSERT INTO t (id, name) VALUES (30002, NULL)")
+        .await;
+    project.migrate(&["up"]).await.expect(0).says("0001 is done");
+    assert_eq!(project.database.text("SELECT count(*)::text FROM t WHERE name = 'none'").await, "10002");
+}
+
 /// What a job still needs is not taken away by a migration that comes after it, and a rewrite of its list means nothing.
 #[tokio::test]
 async fn what_a_job_needs_is_held_and_its_list_may_be_rewritten() {

@@ -28,27 +28,22 @@ async fn rows_that_come_late_to_a_table_that_goes_are_copied_behind_the_gate() {
     project.migrate(&["expand"]).await.expect(0);
     project.migrate(&["backfill"]).await.expect(0);
     database.run("INSERT INTO leads VALUES (3001, 'late'); UPDATE leads SET visits = 7").await;
-    // Killed when the table is closed to writers and before it is hidden: nobody may write what nobody would copy.
+    // Killed when most is done and before the table is hidden: what comes in between is done behind it.
     let mut command = project.command(&contract(&["--soak", "1h"]));
     command.env("PONTOON_FAULT", "contract.restricted@1");
     assert_eq!(finish(command).await.code, None);
-    for write in ["INSERT INTO leads VALUES (3002, 'x')", "UPDATE leads SET name = 'x' WHERE id = 1"] {
-        let refused = super::support::try_run(&mut database.connect().await, write).await.unwrap_err();
-        assert!(refused.to_string().contains("migration 1 is taking public.leads away"), "{refused}");
-    }
-    database.run("UPDATE leads SET visits = 8 WHERE id = 1").await;
+    database.run("UPDATE leads SET visits = 8 WHERE id = 1; INSERT INTO leads VALUES (3002, 'last')").await;
     project.migrate(&contract(&["--soak", "1h"])).await.expect(0).says("0001 is sealed");
-    assert_eq!(
-        database.text("SELECT count(*) || ' ' || max(name) FILTER (WHERE id = 3001) FROM contacts").await,
-        "3001 late"
-    );
+    let copied =
+        "SELECT count(*) || ' ' || string_agg(name, ' ' ORDER BY id) FILTER (WHERE id > 3000) FROM contacts";
+    assert_eq!(database.text(copied).await, "3002 late last");
     // And back, and once more.
     project.migrate(&["reopen", "1"]).await.expect(0);
-    database.run("INSERT INTO leads VALUES (3002, 'later')").await;
+    database.run("INSERT INTO leads VALUES (3003, 'later')").await;
     project.migrate(&contract(&["--soak", "1h"])).await.expect(0).says("0001 is sealed");
     project.migrate(&["doctor"]).await.expect(0);
     project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
-    assert_eq!(database.text("SELECT count(*) || ' ' || max(id) FROM contacts").await, "3002 3002");
+    assert_eq!(database.text("SELECT count(*) || ' ' || max(id) FROM contacts").await, "3003 3003");
     let left = "SELECT count(*)::text FROM pg_class AS c FULL JOIN pg_proc AS p ON false
         WHERE c.relname LIKE 'list%' AND c.relnamespace = 'pontoon'::regnamespace OR p.proname LIKE 'm1_%'";
     assert_eq!(database.text(left).await, "0");
@@ -145,7 +140,7 @@ async fn what_could_not_be_brought_over_is_refused() {
         ),
         (
             "INSERT INTO phones SELECT u.id, l.name FROM users AS u JOIN leads AS l USING (id); DROP TABLE leads;",
-            "put that table first in the FROM",
+            "put that table itself first in the FROM",
         ),
         (
             "DELETE FROM contacts WHERE id IN (SELECT id FROM leads); DROP TABLE leads;",
@@ -159,8 +154,23 @@ async fn what_could_not_be_brought_over_is_refused() {
             "UPDATE users SET alias = nick WHERE alias IS NULL;\n-- migrate: down nick = alias\nALTER TABLE users DROP COLUMN nick;",
             "`public.users.nick` is computed for new code's rows",
         ),
+        (
+            "INSERT INTO phones SELECT u.id, v.name FROM users AS u JOIN people AS v ON v.id = u.id; DROP VIEW people; DROP TABLE leads;",
+            "this reads `public.leads` once, and the file drops it",
+        ),
+        (
+            "INSERT INTO contacts SELECT l.id, loud(l.name) FROM leads AS l; DROP FUNCTION loud; DROP TABLE leads;",
+            "`loud` is gone when the rows that old code writes to `public.leads` after the backfill are done",
+        ),
+        (
+            "INSERT INTO contacts SELECT public.leads.id, name FROM leads; DROP TABLE leads;",
+            "give it an alias, and read it once",
+        ),
     ] {
-        let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
+        let setup = format!(
+            "{SETUP} CREATE VIEW people AS SELECT id, name FROM leads; CREATE FUNCTION loud(text) RETURNS text LANGUAGE sql RETURN upper($1);"
+        );
+        let project = Project::new(&setup, &[("0001_x.sql", file)]).await;
         project.migrate(&["expand"]).await.expect(1).says(says);
     }
     let project =
@@ -170,4 +180,94 @@ async fn what_could_not_be_brought_over_is_refused() {
         .await
         .expect(0)
         .says("what is written to public.leads when the backfill has begun is not copied");
+}
+
+#[tokio::test]
+async fn a_row_that_changes_when_the_gate_is_closed_is_found_behind_the_seal() {
+    let project = Project::new(SETUP, &[("0001_x.sql", COPY)]).await;
+    let database = &project.database;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    let mut command = project.command(&contract(&[]));
+    command.env("PONTOON_FAULT", "contract.restricted@1");
+    assert_eq!(finish(command).await.code, None);
+    database.run("UPDATE leads SET name = 'changed' WHERE id = 7; DELETE FROM leads WHERE id = 8").await;
+    let refused = project.migrate(&contract(&[])).await;
+    refused.expect(1).says("row with id = 7").says("migrate reopen 0001");
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    project.migrate(&contract(&["--check"])).await.expect(1).says("row with id = 7").says("row with id = 8");
+    project
+        .migrate(&contract(&["--override", "changed-source", "--soak", "0s"]))
+        .await
+        .expect(0)
+        .says("accepted:   row with id = 8")
+        .says("0001 is done");
+}
+
+#[tokio::test]
+async fn a_column_that_goes_is_closed_to_old_code_while_its_rows_are_done() {
+    let file =
+        "UPDATE users AS u SET alias = u.nick WHERE alias IS NULL; ALTER TABLE users DROP COLUMN nick;";
+    let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
+    let database = &project.database;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    let mut command = project.command(&contract(&[]));
+    command.env("PONTOON_FAULT", "contract.restricted@1");
+    assert_eq!(finish(command).await.code, None);
+    for write in
+        ["INSERT INTO users (id, nick) VALUES (4001, 'x')", "UPDATE users SET nick = 'x' WHERE id = 1"]
+    {
+        let refused = super::support::try_run(&mut database.connect().await, write).await.unwrap_err();
+        assert!(refused.to_string().contains("migration 1 is taking public.users.nick away"), "{refused}");
+    }
+    database
+        .run("INSERT INTO users (id, alias) VALUES (4002, 'new'); UPDATE users SET phone = 'x' WHERE id = 1")
+        .await;
+    project.migrate(&contract(&["--soak", "0s"])).await.expect(0).says("0001 is done");
+    let triggers = "SELECT count(*)::text FROM pg_trigger WHERE tgname LIKE '%pontoon%'";
+    assert_eq!(database.text(triggers).await, "0");
+}
+
+/// Nothing is closed for a contract that would stop half way.
+#[tokio::test]
+async fn late_rows_that_cannot_be_done_are_found_before_anything_is_closed() {
+    let project = Project::new(SETUP, &[("0001_x.sql", COPY)]).await;
+    let database = &project.database;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    database
+        .run("INSERT INTO leads VALUES (3001, 'late'); INSERT INTO contacts VALUES (3001, 'taken')")
+        .await;
+    for arguments in [contract(&["--check"]), contract(&[])] {
+        project
+            .migrate(&arguments)
+            .await
+            .expect(1)
+            .says("the rows that came late cannot be done")
+            .says("contacts_pkey")
+            .says("nothing is closed yet");
+    }
+    assert_eq!(database.text("SELECT pontoon.phase('1')").await, "ready");
+}
+
+#[tokio::test]
+async fn a_row_is_read_as_a_whole_and_a_star_that_multiplies_reads_nothing() {
+    let setup = format!("{SETUP} CREATE TABLE archive (id int PRIMARY KEY, what jsonb);");
+    let copy = "INSERT INTO archive SELECT l.id, to_jsonb(l) FROM leads AS l; DROP TABLE leads;";
+    let project = Project::new(&setup, &[("0001_x.sql", copy)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.database.run("UPDATE leads SET visits = 1 WHERE id = 5").await;
+    project.migrate(&contract(&[])).await.expect(1).says("row with id = 5");
+    let times = "UPDATE leads SET visits = visits * 10; ALTER TABLE leads DROP COLUMN name;";
+    let project = Project::new(&setup, &[("0001_x.sql", times)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project
+        .database
+        .run("UPDATE leads SET name = 'x' WHERE id = 5; INSERT INTO leads VALUES (3001, 'x', 1)")
+        .await;
+    project.migrate(&contract(&["--soak", "0s"])).await.expect(0);
+    assert_eq!(project.database.text("SELECT visits::text FROM leads WHERE id = 3001").await, "1");
 }

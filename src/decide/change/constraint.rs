@@ -86,7 +86,9 @@ pub(crate) fn name(
     };
     if draft.catalog.table(table).is_some_and(|known| known.constraint(name).is_some()) {
         let title = format!("`{}` already has a constraint `{}`", table.plain(), name.as_str());
-        return Err(Problem::new("exists", span.clone(), title, "this constraint"));
+        return Err(Problem::new("exists", span.clone(), title, "this constraint").help(
+            "a name that the file itself takes away is free when the migration is done: use another one, or split the file",
+        ));
     }
     take(draft, table, name, space);
     Ok(name.clone())

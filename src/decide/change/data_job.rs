@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use crate::decide::change::{create_table, late_rows, split_table, supported};
+use crate::decide::change::{create_table, late_rows, leaving, split_table, supported};
 use crate::decide::draft::{Draft, Phase, step};
 use crate::decide::plan::{Job, Once, Ranged, TableLock, Work};
 use crate::model::catalog::{Column, Constraint, Table};
@@ -71,7 +71,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
     let key = key(&known, &change.driving.span)?;
     claim(draft, statement, &target, &key)?;
     let what = format!("{} {}", first_word(statement), target.plain());
-    let leaving = late_rows::find(draft, statement, change, &target, &known)?;
+    let leaving = leaving::find(draft, statement, change, &target, &known)?;
     let becomes = match &leaving {
         Some(_) => "backfill: each row that is there then, once, in batches; contract: those that came since",
         None => "backfill: each row that is there then, once, in batches",
@@ -85,7 +85,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
             driving.plain()
         ));
     }
-    let rows = Rows { change, target: &target, known: &known, key: &key };
+    let rows = Rows { change, target: &target, known: &known, key: &key, hidden: None };
     let listed = rows.listed();
     let mut once = rows.once(draft);
     if let Some(leaving) = leaving {
@@ -279,6 +279,8 @@ pub(super) struct Rows<'a> {
     /// The table that is counted out.
     pub(super) known: &'a Table,
     pub(super) key: &'a [Ident],
+    /// What the table is called while it is hidden, for statements that run then.
+    pub(super) hidden: Option<QualifiedName>,
 }
 
 impl Rows<'_> {
@@ -300,12 +302,30 @@ impl Rows<'_> {
         }
     }
 
+    /// What the table that is counted out is called now.
+    pub(super) fn table(&self) -> &QualifiedName {
+        self.hidden.as_ref().unwrap_or(&self.known.name)
+    }
+
+    /// The other tables of an UPDATE or DELETE, all tables of an INSERT.
+    fn sources(&self) -> String {
+        let sources = &self.change.sources;
+        let Some(hidden) = &self.hidden else { return sources.clone() };
+        // It comes first there.
+        let rest = sources.get(self.change.driving.span.len()..).unwrap_or_default();
+        match &self.change.alias {
+            Some(_) => format!("{hidden}{rest}"),
+            None => format!("{hidden} AS {}{rest}", self.row()),
+        }
+    }
+
     /// All tables of the statement.
     pub(super) fn all(&self) -> String {
-        match (self.change.verb, self.change.sources.as_str()) {
-            (Verb::Insert, sources) => sources.to_owned(),
+        let sources = self.sources();
+        match (self.change.verb, sources.as_str()) {
+            (Verb::Insert, _) => sources,
             (_, "") => self.aliased(),
-            (_, sources) => format!("{}, {sources}", self.aliased()),
+            (_, _) => format!("{}, {sources}", self.aliased()),
         }
     }
 
@@ -369,7 +389,7 @@ impl Rows<'_> {
         let number = draft.data_jobs.len() + draft.crossings.len() + 1;
         let name = Ident::new(format!("list_{version}_{number}"));
         let list = QualifiedName::new(draft.settings.ledger.clone(), name);
-        let from = with_list(&change.sources, &list);
+        let from = with_list(&self.sources(), &list);
         let before = match change.verb {
             Verb::Update => format!("UPDATE {} {} FROM {from}", self.aliased(), change.head),
             Verb::Delete => format!("DELETE FROM {} USING {from}", self.aliased()),

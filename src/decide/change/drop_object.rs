@@ -15,7 +15,7 @@ use crate::decide::plan::{Mode, Step, TableLock};
 use crate::decide::sync::Watch;
 use crate::model::catalog::Object;
 use crate::model::problem::Problem;
-use crate::model::sql::{DropObjects, ObjectKind, Statement, Target};
+use crate::model::sql::{DropObjects, ObjectKind, Statement, StatementKind, Target};
 use crate::words::ident::literal;
 use crate::words::lock_mode::LockMode;
 
@@ -69,6 +69,9 @@ fn one(
     if let Some(table) = &object.on_table {
         supported_table(draft, span, table)?;
     }
+    if matches!(kind, ObjectKind::Function | ObjectKind::Procedure) {
+        refuse_with_its_table(draft, span, &object)?;
+    }
     match kind {
         ObjectKind::Table => table(draft, span, &object)?,
         ObjectKind::Index => {
@@ -89,6 +92,25 @@ fn one(
     };
     draft.note(&statement.span, what, becomes);
     Ok(())
+}
+
+/// While the table is hidden, so is the type by which the function is told from others.
+fn refuse_with_its_table(draft: &Draft<'_>, span: &Range<usize>, object: &Object) -> Result<(), Problem> {
+    let takes = |target: &&Target| {
+        let table = draft.existing(&target.name).ok();
+        table.is_some_and(|table| object.arguments.contains(&table.to_string()))
+    };
+    let mut tables = draft.file.statements.iter().filter_map(|other| match &other.kind {
+        StatementKind::DropObjects(objects) if objects.kind == ObjectKind::Table => Some(&objects.targets),
+        _ => None,
+    });
+    let Some(table) = tables.find_map(|targets| targets.iter().find(takes)) else { return Ok(()) };
+    Err(Problem::unsupported(
+        span.clone(),
+        "a function that goes together with the table whose rows it takes",
+    )
+    .and(table.name.span.clone(), "the table is dropped here")
+    .help("drop the function in a migration before"))
 }
 
 /// A name that means nothing of its kind.

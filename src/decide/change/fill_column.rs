@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use crate::decide::change::repair::is_constrained_below;
-use crate::decide::change::{data_job, late_rows, move_columns, repair, supported};
+use crate::decide::change::{data_job, leaving, move_columns, repair, supported};
 use crate::decide::draft::{Draft, Filled, Phase, Touch};
 use crate::model::problem::Problem;
 use crate::model::sql::{Expression, SetColumn, SetValue, Statement, StatementKind};
@@ -30,7 +30,14 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), P
         || !change.sources.is_empty();
     // Nor can what goes be read once it is sealed.
     if kind == Kind::DataJob
-        || kind == Kind::Repair && (queries || late_rows::goes_below(draft, statement, &table))
+        || kind == Kind::Repair
+            && (queries
+                || leaving::goes_below(
+                    draft,
+                    statement,
+                    &table,
+                    change.alias.as_ref().unwrap_or(&table.name),
+                ))
     {
         return data_job::plan(draft, statement, change);
     }

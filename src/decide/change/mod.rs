@@ -26,6 +26,7 @@ pub(crate) mod fill_column;
 pub(crate) mod hand_over;
 pub(crate) mod insert_values;
 mod late_rows;
+mod leaving;
 mod let_go;
 pub(crate) mod mapping;
 pub(crate) mod move_columns;

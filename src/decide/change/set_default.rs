@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::decide::draft::{Draft, Phase, Touch};
+use crate::decide::draft::{Draft, Phase};
 use crate::model::catalog::Column;
 use crate::model::problem::Problem;
 use crate::model::sql::{ColumnDefault, Expression};
@@ -38,7 +38,7 @@ pub(crate) fn plan(
     let was = default_of(draft, span, table, column)?;
     let set = format!("ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT {}", default.text());
     let phase = if was.is_some() { Phase::Contract } else { Phase::Expand };
-    draft.claim(phase, Touch::Change, span, table, column)?;
+    draft.claim_default(phase, span, table, column)?;
     match &was {
         None => {
             draft.note(span, what, "expand: there was none");

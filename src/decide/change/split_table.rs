@@ -176,7 +176,7 @@ fn copy(
     let key: Vec<String> = crossing.key.iter().map(|(_, target)| target.to_string()).collect();
     let change =
         DataChange { tail: format!("ON CONFLICT ({}) DO NOTHING", key.join(", ")), ..change.clone() };
-    let rows = Rows { change: &change, target: &crossing.target, known, key: listed_by };
+    let rows = Rows { change: &change, target: &crossing.target, known, key: listed_by, hidden: None };
     let once = rows.once(draft);
     // What the copy reads must not change until it is committed.
     Once { lock: Some(rows.lock(&once)), ..once }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::{Draft, Moving, Phase, Role, Touch};
 use crate::model::catalog::ObjectRef;
 use crate::model::problem::Problem;
-use crate::model::sql::Statement;
+use crate::model::sql::{Statement, StatementKind};
 use crate::words::ident::{Ident, QualifiedName};
 
 /// What one change touches, to find statements that would run in another order than they were written.
@@ -61,6 +61,27 @@ impl Draft<'_> {
         let (span, table, column) = (span.clone(), table.clone(), column.clone());
         self.claims.push(Claim { phase, touch, span, table, column, once: false });
         Ok(())
+    }
+
+    /// The same for a default. An UPDATE above, which gives a value to rows that are there, does not mind what later ones get,
+    /// unless it speaks of a default itself.
+    pub(crate) fn claim_default(
+        &mut self,
+        phase: Phase,
+        span: &Range<usize>,
+        table: &QualifiedName,
+        column: &Ident,
+    ) -> Result<(), Problem> {
+        let is_update = |above: &&Statement| matches!(above.kind, StatementKind::Update { .. });
+        let mut updates = self.file.statements.iter().take(self.at).filter(is_update);
+        let minds = updates.any(|update| update.words.contains("default"));
+        let (data, others) = std::mem::take(&mut self.claims)
+            .into_iter()
+            .partition(|claim| !minds && claim.phase == Phase::Backfill);
+        self.claims = others;
+        let claimed = self.claim(phase, Touch::Change, span, table, column);
+        self.claims.extend::<Vec<Claim>>(data);
+        claimed
     }
 
     /// Records that a data job reads or changes a column. It writes as an application does, so that migrations in flight

@@ -134,6 +134,7 @@ impl Draft<'_> {
         seal.extend(last);
         seal.extend(keys.behind);
         seal.extend(behind);
+        seal.extend(std::mem::take(&mut self.seal_last));
         // What goes is dropped in the order in which the file says so: the one above may stand in the way of the next.
         let tables_last = drop.iter().map(|(at, _)| *at).max().unwrap_or_default();
         drop.extend(drops);

@@ -1,9 +1,9 @@
-//! Keeps writers out of a table or of some columns, from the moment when the gate is closed to the seal.
+//! Keeps writers out of columns that go, from the moment when the gate is closed to the seal.
 
 use super::functions::drop_function;
 use crate::words::ident::{Ident, QualifiedName, literal};
 
-/// Triggers that refuse a row which says anything in what goes. What a foreign key does to it is no word of old code's.
+/// Triggers that refuse a row which says anything in what goes.
 #[derive(Debug, Clone)]
 pub(crate) struct Freeze {
     /// What its objects are called, such as `m7_freeze_1`: they come and go within contract, and are no sync objects.
@@ -12,57 +12,58 @@ pub(crate) struct Freeze {
     /// The schema that holds its function.
     pub(crate) ledger: Ident,
     pub(crate) table: QualifiedName,
-    /// What nobody may change.
-    pub(crate) columns: Vec<Ident>,
-    /// What a new row may hold in them; none where no row may come.
-    pub(crate) untouched: Option<Vec<(Ident, Option<String>)>>,
+    /// The columns, each with what a new row of new code's holds in it; none for null.
+    pub(crate) untouched: Vec<(Ident, Option<String>)>,
+    /// Whether foreign keys write them by themselves, which is no word of old code's.
+    pub(crate) keys_act: bool,
 }
 
 impl Freeze {
+    /// True for a row that says something in a column.
+    pub(crate) fn says(row: &Ident, column: &Ident, default: Option<&str>) -> String {
+        match default {
+            Some(default) => format!("{row}.{column}::text IS DISTINCT FROM ({default})::text"),
+            None => format!("{row}.{column} IS NOT NULL"),
+        }
+    }
+
     pub(crate) fn create(&self) -> Vec<String> {
         let (function, table) = (self.function(), &self.table);
-        // Old code meets the error that it meets a moment later.
-        let (code, what) = match self.untouched {
-            Some(_) => {
-                let columns: Vec<&str> = self.columns.iter().map(Ident::as_str).collect();
-                ("42703", format!("{}.{}", table.plain(), columns.join(", ")))
-            }
-            None => ("42P01", table.plain()),
-        };
-        let message = literal(&format!("migration {} is taking {what} away", self.version));
-        let new_row = self.untouched.as_ref().map_or(String::new(), |untouched| {
-            let any: Vec<String> = untouched
-                .iter()
-                .map(|(column, default)| match default {
-                    Some(default) => format!("NEW.{column}::text IS DISTINCT FROM ({default})::text"),
-                    None => format!("NEW.{column} IS NOT NULL"),
-                })
-                .collect();
-            format!("\n  WHEN ({})", any.join(" OR "))
-        });
+        let columns: Vec<&str> = self.untouched.iter().map(|(column, _)| column.as_str()).collect();
+        let message =
+            format!("migration {} is taking {}.{} away", self.version, table.plain(), columns.join(", "));
         let row = |of: &str| {
-            let columns: Vec<String> = self.columns.iter().map(|column| format!("{of}.{column}")).collect();
+            let columns: Vec<String> =
+                self.untouched.iter().map(|(column, _)| format!("{of}.{column}")).collect();
             format!("pg_catalog.record_send(ROW({}))", columns.join(", "))
         };
-        let changed =
-            format!("\n  WHEN (pg_catalog.pg_trigger_depth() = 0 AND {} <> {})", row("OLD"), row("NEW"));
+        let new = Ident::new("new");
+        let any: Vec<String> = self
+            .untouched
+            .iter()
+            .map(|(column, default)| Self::says(&new, column, default.as_deref()))
+            .collect();
+        let direct = if self.keys_act { "pg_catalog.pg_trigger_depth() = 0 AND " } else { "" };
         let [insert, update] = self.triggers();
         let trigger = |name: &Ident, event: &str, when: &str| {
             [
                 format!(
-                    "CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW{when}\n  EXECUTE FUNCTION {function}()"
+                    "CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW\n  WHEN ({when})\n  EXECUTE FUNCTION {function}()"
                 ),
                 format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}"),
             ]
         };
+        // Old code meets the error that it meets a moment later.
         let made = [
             format!(
                 "CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $pontoon$\nBEGIN\n  \
-                 RAISE EXCEPTION USING ERRCODE = '{code}', MESSAGE = {message};\nEND\n$pontoon$"
+                 RAISE EXCEPTION USING ERRCODE = '42703', MESSAGE = {};\nEND\n$pontoon$",
+                literal(&message)
             ),
             format!("REVOKE ALL ON FUNCTION {function}() FROM PUBLIC"),
         ];
-        let triggers = [trigger(&insert, "INSERT", &new_row), trigger(&update, "UPDATE", &changed)];
+        let changed = format!("{direct}{} <> {}", row("OLD"), row("NEW"));
+        let triggers = [trigger(&insert, "INSERT", &any.join(" OR ")), trigger(&update, "UPDATE", &changed)];
         made.into_iter().chain(triggers.into_iter().flatten()).collect()
     }
 
@@ -73,7 +74,7 @@ impl Freeze {
 
     pub(crate) fn remove(&self) -> Vec<String> {
         let mut all = self.let_go();
-        all.push(drop_function(&self.function()));
+        all.push(self.forget());
         all
     }
 

@@ -104,10 +104,21 @@ pub(super) fn statement(
         .filter_map(|key| name_in(&key, SyntaxKind::TABLE_NAME_REF))
         .collect();
     let objects = node.descendants().filter_map(|part| object_name(&part)).collect();
-    let calls = Expression::from_node(node).functions().clone();
+    let expressions = Expression::from_node(node);
+    let calls = expressions.functions().clone();
     let kind = kind(text, node, &whole)?;
     let text = trimmed.to_owned();
-    Ok(Some(Statement { text, span: whole, kind, directives, words, references, objects, calls }))
+    Ok(Some(Statement {
+        text,
+        span: whole,
+        kind,
+        directives,
+        words,
+        references,
+        objects,
+        calls,
+        expressions,
+    }))
 }
 
 /// The name of an object where a node is one.

@@ -27,6 +27,8 @@ pub(crate) struct Statement {
     pub(crate) objects: Vec<Name>,
     /// The functions that it calls, without their schemas.
     pub(crate) calls: BTreeSet<String>,
+    /// All of its expressions together.
+    pub(crate) expressions: Expression,
 }
 
 impl Statement {

@@ -1,0 +1,237 @@
+//! What a data job reads that the same file drops: old code goes on writing there until contract.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use crate::decide::draft::Draft;
+use crate::model::catalog::{Column, Table};
+use crate::model::directive::Directive;
+use crate::model::problem::Problem;
+use crate::model::sql::{Action, DataChange, ObjectKind, Statement, StatementKind, Verb};
+use crate::words::ident::{Ident, QualifiedName};
+
+/// What it reads of the table that it counts out.
+pub(super) struct Leaving {
+    /// Columns of which it must have seen the last value.
+    pub(super) columns: Vec<Ident>,
+    /// What new code's rows hold in the columns that go; none where the table goes, to which new code does not write.
+    pub(super) untouched: Option<Vec<(Ident, Option<String>)>>,
+}
+
+/// Something that a statement below drops.
+struct Gone {
+    table: QualifiedName,
+    /// None for the whole table.
+    column: Option<Ident>,
+    span: Range<usize>,
+    has_down: bool,
+}
+
+impl Gone {
+    fn what(&self) -> String {
+        match &self.column {
+            Some(column) => format!("{}.{}", self.table.plain(), column.as_str()),
+            None => self.table.plain(),
+        }
+    }
+}
+
+/// What the file drops of the things that a data job reads.
+///
+/// # Errors
+/// Something of which nobody could say in contract what old code wrote there meanwhile.
+pub(super) fn find(
+    draft: &Draft<'_>,
+    statement: &Statement,
+    change: &DataChange,
+    target: &QualifiedName,
+    driving: &Table,
+) -> Result<Option<Leaving>, Problem> {
+    let path = &draft.settings.search_path;
+    let named: Vec<QualifiedName> =
+        statement.objects.iter().filter_map(|name| draft.catalog.resolve(name, path)).collect();
+    // A table may be read through a view.
+    let reads = |table: &QualifiedName| {
+        let views = draft.catalog.table(table).map(|known| &known.read_by);
+        named.contains(table) || views.is_some_and(|views| named.iter().any(|name| views.contains(name)))
+    };
+    let row = change.alias.as_ref().unwrap_or(&driving.name.name);
+    let names = |column: &Ident| reads_column(statement, row, column);
+    let sets = |column: &Ident| match &statement.kind {
+        StatementKind::Update { sets, .. } => sets.iter().any(|set| &set.column == column),
+        _ => false,
+    };
+    let gone: Vec<Gone> = gone_below(draft)
+        .into_iter()
+        // What goes with its own rows needs nothing.
+        .filter(|gone| reads(&gone.table) && (gone.column.is_some() || &gone.table != target))
+        .filter(|gone| {
+            let of_row = gone.table == driving.name;
+            gone.column.as_ref().is_none_or(|column| {
+                if of_row { names(column) } else { statement.words.contains(column.as_str()) }
+            })
+        })
+        .filter(|gone| !(&gone.table == target && gone.column.as_ref().is_some_and(sets)))
+        .collect();
+    let times = named.iter().filter(|name| **name == driving.name).count();
+    let other = |gone: &&Gone| gone.table != driving.name || !named.contains(&gone.table);
+    if let Some(other) = gone.iter().find(other) {
+        return Err(refuse_other(statement, change, other));
+    }
+    let Some(first) = gone.first() else { return Ok(None) };
+    refuse_dropped_with_it(draft, statement, first)?;
+    if let Some(whole) = gone.iter().find(|gone| gone.column.is_none()) {
+        let qualified = format!("{}.{}.", driving.name.schema.as_str(), driving.name.name.as_str());
+        if times > 1 || statement.text.to_lowercase().replace('"', "").contains(&qualified) {
+            let title = format!(
+                "`{}` has another name when the rows that come late are read, and is named more than once here",
+                whole.what()
+            );
+            return Err(Problem::new("late-rows", statement.span.clone(), title, "read here")
+                .and(whole.span.clone(), "dropped here")
+                .help("give it an alias, and read it once"));
+        }
+        let columns = driving.columns.iter().map(|column| column.name.clone()).filter(names).collect();
+        return Ok(Some(Leaving { columns, untouched: None }));
+    }
+    let mut untouched = Vec::new();
+    for gone in &gone {
+        let Some(column) = gone.column.as_ref().and_then(|column| driving.column(column)) else { continue };
+        refuse_ambiguous(statement, change, gone, column)?;
+        untouched.push((column.name.clone(), column.default.clone()));
+    }
+    let columns = untouched.iter().map(|(column, _)| column.clone()).collect();
+    Ok(Some(Leaving { columns, untouched: Some(untouched) }))
+}
+
+/// Whether a statement names a column of the table that one below drops.
+pub(super) fn goes_below(
+    draft: &Draft<'_>,
+    statement: &Statement,
+    table: &QualifiedName,
+    row: &Ident,
+) -> bool {
+    let named = |column: &Ident| reads_column(statement, row, column);
+    gone_below(draft).iter().any(|gone| &gone.table == table && gone.column.as_ref().is_some_and(named))
+}
+
+/// Whether a statement reads a column of the rows that are called `row`: by its name, or with the whole row.
+fn reads_column(statement: &Statement, row: &Ident, column: &Ident) -> bool {
+    statement.expressions.has_parameter_or_star()
+        || statement.expressions.uses().any(|(qualifier, name)| {
+            let whole = qualifier.is_none() && name == row;
+            whole || name == column && qualifier.is_none_or(|qualifier| qualifier == row)
+        })
+}
+
+/// Tables and columns that statements below the one at hand drop.
+fn gone_below(draft: &Draft<'_>) -> Vec<Gone> {
+    let mut gone = Vec::new();
+    for statement in draft.below() {
+        match &statement.kind {
+            StatementKind::DropObjects(objects) if objects.kind == ObjectKind::Table => {
+                let tables = objects.targets.iter().filter_map(|target| {
+                    let table = draft.existing(&target.name).ok()?;
+                    Some(Gone { table, column: None, span: target.name.span.clone(), has_down: false })
+                });
+                gone.extend(tables);
+            }
+            StatementKind::AlterTable { table, actions, .. } => {
+                let Ok(table) = draft.existing(table) else { continue };
+                for (span, action) in actions {
+                    let Action::DropColumn { column, .. } = action else { continue };
+                    let has_down = statement.directives.iter().any(
+                        |placed| matches!(&placed.directive, Directive::Down { column: of, .. } if of == column),
+                    );
+                    let (table, column, span) = (table.clone(), Some(column.clone()), span.clone());
+                    gone.push(Gone { table, column, span, has_down });
+                }
+            }
+            _ => {}
+        }
+    }
+    gone
+}
+
+/// Late rows are done when everything else that the file drops is out of reach.
+fn refuse_dropped_with_it(draft: &Draft<'_>, statement: &Statement, gone: &Gone) -> Result<(), Problem> {
+    let dropped = draft.below().iter().find_map(|below| {
+        let StatementKind::DropObjects(objects) = &below.kind else { return None };
+        let used = |name: &Ident| {
+            objects.kind != ObjectKind::Table
+                && (statement.objects.iter().any(|object| &object.name == name)
+                    || statement.calls.contains(name.as_str()))
+        };
+        objects.targets.iter().find(|target| used(&target.name.name))
+    });
+    let Some(dropped) = dropped else { return Ok(()) };
+    let title = format!(
+        "`{}` is gone when the rows that old code writes to `{}` after the backfill are done",
+        dropped.name.name.as_str(),
+        gone.what()
+    );
+    Err(Problem::new("late-rows", statement.span.clone(), title, "used here")
+        .and(dropped.name.span.clone(), "dropped here")
+        .help("drop it in a later migration"))
+}
+
+/// Late rows are found by the table that is counted out.
+fn refuse_other(statement: &Statement, change: &DataChange, gone: &Gone) -> Problem {
+    let title = format!(
+        "this reads `{}` once, and the file drops it: what old code writes there afterwards would be lost",
+        gone.what()
+    );
+    let help = match change.verb {
+        Verb::Insert => {
+            "put that table itself first in the FROM, so that its rows are counted out; or drop it in a later migration, once no \
+             code writes to it"
+        }
+        Verb::Update => {
+            "let the file add the column that is set here: then it is kept in step until contract; or drop the other in a later \
+             migration, once no code writes to it"
+        }
+        Verb::Delete => "drop it in a later migration, once no code writes to it",
+    };
+    Problem::new("late-rows", statement.span.clone(), title, "read here")
+        .and(gone.span.clone(), "dropped here")
+        .help(help)
+}
+
+/// What old code writes to a column must be told from what new code's rows hold there.
+fn refuse_ambiguous(
+    statement: &Statement,
+    change: &DataChange,
+    gone: &Gone,
+    column: &Column,
+) -> Result<(), Problem> {
+    let computed = gone.has_down || column.generated || column.identity;
+    let default = match change.verb {
+        // A row that holds the default is left alone.
+        Verb::Delete => column.default.is_some() && !column.constant_default,
+        Verb::Insert | Verb::Update => column.default.is_some(),
+    };
+    if !computed && !default {
+        return Ok(());
+    }
+    let why = if computed { "is computed for new code's rows" } else { "has a default" };
+    let title = format!(
+        "`{}` {why}, so a row that old code writes after the backfill cannot be told from one of new code",
+        gone.what()
+    );
+    Err(Problem::new("late-rows", statement.span.clone(), title, "read here, once for each row")
+        .and(gone.span.clone(), "dropped here")
+        .help(
+            "let the file add the column or table that takes the value over: then both are kept in step until contract; or drop the \
+             column in a later migration, once no code writes to it",
+        ))
+}
+
+/// Foreign keys over the columns that act by themselves: what they do is no word of old code's.
+pub(super) fn has_acting_keys(known: &Table, columns: &[Ident]) -> bool {
+    let columns: BTreeSet<&Ident> = columns.iter().collect();
+    known.constraints.iter().any(|key| {
+        key.kind == "f"
+            && (key.definition.contains(" ON DELETE ") || key.definition.contains(" ON UPDATE "))
+            && key.columns.iter().any(|column| columns.contains(column))
+    })
+}
