@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::decide::plan::{Job, Once, Work};
-use crate::decide::sync::SKIP_SETTING;
+use crate::decide::sync::{KEEP_SETTING, SKIP_SETTING};
 use crate::engine::step_runner::path;
 use crate::words::ident::{Ident, literal};
 
@@ -18,10 +18,15 @@ const ROW_WAIT_MS: u32 = 500;
 /// that already.
 const HELD_WAIT_MS: u32 = 10;
 
-/// Keeps triggers of the user's from firing, where the role may: in psql a column that gets another name or type fires none. Sync
-/// triggers are ENABLE ALWAYS.
-const SILENCE: &str = "DO $pontoon$ BEGIN SET LOCAL session_replication_role = replica; EXCEPTION WHEN insufficient_privilege \
-                       THEN NULL; END $pontoon$";
+/// Keeps triggers of the user's from firing, where the role may, and from changing the rows where it may not: in psql a column
+/// that gets another name or type fires none. Sync triggers are ENABLE ALWAYS.
+fn silence(version: &str) -> String {
+    format!(
+        "DO $pontoon$ BEGIN SET LOCAL session_replication_role = replica; EXCEPTION WHEN insufficient_privilege THEN SET LOCAL \
+         {KEEP_SETTING} = {}; END $pontoon$",
+        literal(version)
+    )
+}
 
 fn hurry() -> String {
     format!("SET LOCAL lock_timeout = '{HELD_WAIT_MS}ms'")
@@ -33,7 +38,9 @@ fn hurry() -> String {
 pub(crate) fn batch_begin(job: &Job, search_path: &[Ident]) -> String {
     let skip = |version: &str| format!("; SET LOCAL {SKIP_SETTING} = {}", literal(version));
     let skip = match &job.work {
-        Work::Convert(convert) if convert.quiet => format!("{}; {SILENCE}", skip(&convert.skip)),
+        Work::Convert(convert) if convert.quiet => {
+            format!("{}; {}", skip(&convert.skip), silence(&convert.skip))
+        }
         Work::Convert(convert) => skip(&convert.skip),
         Work::Once(_) => String::new(),
         Work::Across(across) => skip(&across.skip),

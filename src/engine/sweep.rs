@@ -2,6 +2,7 @@
 
 use crate::decide::plan::{Job, Plan, Work};
 use crate::decide::state::{Event, State};
+use crate::decide::sync::KEEP_SETTING;
 use crate::engine::batch::{batch_begin, convert_rows, range, resync_rows};
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::step_runner::{self, Running};
@@ -216,7 +217,11 @@ impl Runner<'_> {
             let mut rows = 0;
             let statements = match names {
                 Names::Open => convert_rows(job, |row| range(row, first, end)),
-                Names::Sealed => resync_rows(job, &range("", first, end)),
+                // It sets other columns.
+                Names::Sealed => [format!("SET LOCAL {KEEP_SETTING} = ''")]
+                    .into_iter()
+                    .chain(resync_rows(job, &range("", first, end)))
+                    .collect(),
             };
             for statement in statements {
                 rows = session.execute(&statement).await?;

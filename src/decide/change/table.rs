@@ -5,8 +5,8 @@ use crate::decide::change::set_not_null::{check_name, prove};
 use crate::decide::change::{add_column, create_index, partitioned, partitioned_index, publication, retype};
 use crate::decide::draft::{Draft, Renamed, Role, TableDraft, install, lock_tables, table_step};
 use crate::decide::plan::{Convert, Job, Loss, SealedColumn, Step, Work};
-use crate::decide::sync::{Mapping, Repair, Shape};
-use crate::model::catalog::{Catalog, Column, Table};
+use crate::decide::sync::{Keep, Mapping, Repair, Shape};
+use crate::model::catalog::{Catalog, Column, Table, Trigger};
 use crate::model::problem::Problem;
 use crate::model::sql::{Expression, rename_in_index};
 use crate::words::ident::{Ident, QualifiedName};
@@ -81,7 +81,10 @@ pub(crate) fn assemble(
     expand.extend(swap.expand.clone());
     columns.extend(swap.columns.clone());
     settle.extend(swap.settle.clone());
-    let (create, remove) = install(&mappings, &work.repairs);
+    let (mut create, mut remove) = install(&mappings, &work.repairs);
+    let keep = keep(draft, work, &known, &mappings);
+    create.extend(keep.iter().flat_map(Keep::create));
+    remove.splice(0..0, keep.iter().flat_map(Keep::remove));
     expand.extend(create);
     expand.extend(work.expand.iter().map(|(sql, _)| sql.clone()));
     let mut undo: Vec<String> =
@@ -119,15 +122,11 @@ pub(crate) fn assemble(
             ));
         }
     }
-    let is_quiet =
-        job.as_ref().is_some_and(|job| matches!(&job.work, Work::Convert(Convert { quiet: true, .. })));
-    let fired =
-        known.triggers.iter().filter(|trigger| is_quiet && trigger.on_update && trigger.enabled == "O");
-    let fired: Vec<&str> = fired.map(|trigger| trigger.name.as_str()).collect();
+    let fired: Vec<&str> = fired(work, &known, &mappings).map(|trigger| trigger.name.as_str()).collect();
     if !fired.is_empty() {
         warnings.push(format!(
-            "the backfill updates each row of {}: its triggers ({}) fire then, unless the role that runs it may set \
-             session_replication_role (a superuser, or GRANT SET ON PARAMETER)",
+            "the backfill updates each row of {}: its triggers ({}) fire then, and may refuse a row or write elsewhere, unless the \
+             role that runs it may set session_replication_role (a superuser, or GRANT SET ON PARAMETER)",
             table.plain(),
             fired.join(", ")
         ));
@@ -303,7 +302,7 @@ fn shadow_indexes(draft: &Draft<'_>, known: &Table, renamed: &[Renamed]) -> Vec<
 /// The batch UPDATE that brings all of the table's mappings up to date at once.
 fn job(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping], repairs: &[Repair]) -> Option<Job> {
     let table = &work.name;
-    let quiet = repairs.is_empty() && work.added.iter().all(|added| added.filled.is_none());
+    let quiet = is_quiet(work);
     let ups: Vec<&Mapping> = mappings.iter().filter(|mapping| mapping.has_up()).collect();
     let alone = ups.len() + repairs.len() == 1;
     (!ups.is_empty() || !repairs.is_empty()).then(|| {
@@ -326,6 +325,33 @@ fn job(draft: &Draft<'_>, work: &TableDraft, mappings: &[Mapping], repairs: &[Re
                 quiet,
             }),
         }
+    })
+}
+
+/// Whether no statement of the file updates rows of the table.
+fn is_quiet(work: &TableDraft) -> bool {
+    work.repairs.is_empty() && work.added.iter().all(|added| added.filled.is_none())
+}
+
+/// The user's triggers that a backfill would fire and psql would not.
+fn fired<'a>(work: &TableDraft, known: &'a Table, mappings: &[Mapping]) -> impl Iterator<Item = &'a Trigger> {
+    let fires = is_quiet(work) && mappings.iter().any(Mapping::has_up);
+    known.triggers.iter().filter(move |trigger| fires && trigger.on_update && trigger.enabled == "O")
+}
+
+/// Keeps their hands off the rows.
+fn keep(draft: &Draft<'_>, work: &TableDraft, known: &Table, mappings: &[Mapping]) -> Option<Keep> {
+    let version = draft.file.version.number();
+    fired(work, known, mappings).any(|trigger| trigger.before_row).then(|| Keep {
+        id: format!("m{version}_k{}", known.oid),
+        version: version.to_string(),
+        ledger: draft.settings.ledger.clone(),
+        table: work.name.clone(),
+        columns: mappings
+            .iter()
+            .filter(|mapping| mapping.has_up())
+            .flat_map(|mapping| mapping.new.iter().map(|new| new.column.name.clone()))
+            .collect(),
     })
 }
 

@@ -8,6 +8,7 @@
 mod across;
 mod freeze;
 mod functions;
+mod keep;
 mod moved;
 mod repair;
 mod triggers;
@@ -17,6 +18,7 @@ use std::collections::BTreeSet;
 
 pub(crate) use across::{Across, Left, Moved};
 pub(crate) use freeze::Freeze;
+pub(crate) use keep::Keep;
 pub(crate) use repair::Repair;
 pub(crate) use watch::Watch;
 
@@ -24,6 +26,9 @@ use crate::words::ident::{Ident, QualifiedName};
 
 /// The session setting whose value, a migration's version, makes that migration's sync triggers skip a write.
 pub(crate) const SKIP_SETTING: &str = "pontoon_sync.skip";
+
+/// The session setting that keeps rows as they are in the batches of a migration, which it names.
+pub(crate) const KEEP_SETTING: &str = "pontoon_sync.keep";
 
 /// One connected set of columns that are computed from each other.
 #[derive(Debug, Clone)]
