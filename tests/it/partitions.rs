@@ -745,3 +745,26 @@ async fn what_is_built_on_one_partition_meanwhile_is_not_lost() {
     database.run("DROP INDEX extra; ALTER TABLE ev_2 DROP CONSTRAINT small").await;
     project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
 }
+
+/// The recipe for an enum that loses a label, where the column's own table is partitioned.
+#[tokio::test]
+async fn an_enum_of_a_partitioned_table_loses_a_label() {
+    let setup = "CREATE TYPE st AS ENUM ('a', 'b', 'c');
+        CREATE TABLE logs (id int PRIMARY KEY, s st DEFAULT 'a') PARTITION BY RANGE (id);
+        CREATE TABLE logs_1 PARTITION OF logs FOR VALUES FROM (0) TO (100); CREATE TABLE logs_2 PARTITION OF logs DEFAULT;
+        INSERT INTO logs SELECT i, CASE WHEN i % 2 = 0 THEN 'a' ELSE 'b' END::st FROM generate_series(1, 200) AS i;";
+    let file = "CREATE TYPE st2 AS ENUM ('a', 'b');
+        ALTER TABLE logs ALTER s DROP DEFAULT, ALTER s TYPE st2 USING s::text::st2, ALTER s SET DEFAULT 'b';
+        DROP TYPE st; ALTER TYPE st2 RENAME TO st;";
+    let project = Project::new(setup, &[("0001_x.sql", file)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    project.database.run("INSERT INTO logs (id) VALUES (1001); INSERT INTO logs (id, s) VALUES (50001, 'a')").await;
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
+    let rows = "SELECT string_agg(n, ' ' ORDER BY n) FROM (SELECT s || ' ' || count(*) AS n FROM logs GROUP BY s) AS r";
+    assert_eq!(project.database.text(rows).await, "a 101 b 101");
+    assert_eq!(project.database.text("SELECT array_to_string(enum_range(NULL::st), ' ')").await, "a b");
+}

@@ -292,8 +292,15 @@ impl Draft<'_> {
         let with_column = |work: &TableDraft| {
             let dropped = work.dropped.iter().map(|dropped| &dropped.column);
             let mut columns = dropped.chain(work.retyped.iter().map(|retyped| &retyped.column));
-            columns
-                .any(|column| what.ends_with(&format!("column {} of table {}", column.as_str(), work.name)))
+            // A column of a partition goes with that of the whole.
+            let partitions = self.catalog.table(&work.name).and_then(|known| known.partitions.as_ref());
+            let leaves = partitions.into_iter().flat_map(|partitions| &partitions.leaves);
+            let tables: Vec<String> =
+                leaves.map(|leaf| &leaf.name).chain([&work.name]).map(ToString::to_string).collect();
+            columns.any(|column| {
+                let of = format!("column {} of table ", column.as_str());
+                tables.iter().any(|table| what.ends_with(&format!("{of}{table}")))
+            })
         };
         self.objects.iter().any(with_object)
             || self.tables.iter().any(with_column)
