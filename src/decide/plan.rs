@@ -34,6 +34,9 @@ pub(crate) struct Plan {
     pub(crate) tables: Vec<QualifiedName>,
     /// The columns that its mappings name, as `schema.table` and column.
     pub(crate) touches: Vec<(String, Ident)>,
+    /// Partitions that contract takes out of their tables, and a reopen puts back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) apart: Vec<QualifiedName>,
     /// Tables and columns that expand brings into being, as `schema.table` and `schema.table.column`.
     pub(crate) adds: Vec<String>,
     /// Columns that its changes name, as `schema.table.column`.

@@ -69,6 +69,15 @@ impl Runner<'_> {
         for left in &left {
             engine.note(format!("left in place: {left}"));
         }
+        // Those that say what it is, of what may be done again.
+        let others = |warning: &&String| {
+            warning.starts_with("abort leaves ")
+                && !warning.contains("inserted into")
+                && !warning.contains("in place: what")
+        };
+        for warning in plan.warnings.iter().filter(others) {
+            engine.note(warning.clone());
+        }
         let detail = serde_json::json!({ "left": left });
         engine.ledger.event(&mut self.session, Some(version), "aborted", detail).await?;
         engine.ledger.jobs_drop(&mut self.session, version).await?;
@@ -86,12 +95,13 @@ impl Runner<'_> {
     /// What the migration did to data that were there, and that nothing takes back.
     async fn left_in_place(&mut self, plan: &Plan, attempt: i64) -> Outcome<Vec<String>> {
         let ledger = &self.engine.ledger;
+        // What earlier tries left is still there.
+        let mut left = ledger.left_by_abort(&mut self.session, plan.version).await?;
         let records = ledger.steps(&mut self.session, plan.version, attempt).await?;
         let ran = |id: &str| {
             records.iter().any(|record| record.id == id && matches!(record.state.as_str(), "done" | "undone"))
         };
-        let mut left: Vec<String> =
-            plan.expand.iter().filter(|step| ran(&step.id)).filter_map(|step| step.stays.clone()).collect();
+        left.extend(plan.expand.iter().filter(|step| ran(&step.id)).filter_map(|step| step.stays.clone()));
         let progress = ledger.progress(&mut self.session, plan.version).await?;
         for job in plan.jobs.iter().filter(|job| matches!(job.work, Work::Once(_))) {
             let changed = progress

@@ -206,6 +206,7 @@ impl Engine {
         for entry in entries.iter().filter(|entry| entry.state.is_in_flight()) {
             let (plan, _) = self.stored_plan(session, entry.version).await?;
             moving.extend(moving_columns(&plan));
+            moving.extend(Moving::apart(&plan));
             if entry.state.has_jobs_to_do() {
                 moving.extend(Moving::rows(&plan));
             }

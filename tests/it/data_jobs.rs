@@ -345,6 +345,16 @@ async fn what_an_abort_left_is_not_done_a_second_time_without_a_word() {
     // An author may redo; everybody else says so. The label is there, which is no error.
     database.run("DELETE FROM copy; UPDATE t SET n = 0").await;
     project.migrate(&["expand", "--to", "1", "--again"]).await.expect(0);
+    // What the first try left is there although the second had not begun.
+    project
+        .migrate(&["abort", "1"])
+        .await
+        .expect(0)
+        .says("20 rows")
+        .says("abort leaves the added enum value in place");
+    project.migrate(&["expand", "--to", "1"]).await.expect(4);
+    database.run("DELETE FROM copy").await;
+    project.migrate(&["expand", "--to", "1", "--again"]).await.expect(0);
     project.migrate(&["up"]).await.expect(0).says("0001 is done");
     assert_eq!(database.text(sum).await, "2000");
     assert_eq!(database.text("SELECT array_to_string(enum_range(NULL::mood), ' ')").await, "a b z");

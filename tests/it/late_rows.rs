@@ -163,8 +163,20 @@ async fn what_could_not_be_brought_over_is_refused() {
             "`loud` is gone when the rows that old code writes to `public.leads` after the backfill are done",
         ),
         (
+            "INSERT INTO contacts SELECT l.id, l.name FROM ONLY leads AS l; DROP TABLE leads;",
+            "put it first behind FROM, without ONLY",
+        ),
+        (
+            "INSERT INTO contacts SELECT l.id, l.name FROM /* all */ leads AS l; DROP TABLE leads;",
+            "put it first behind FROM, without ONLY",
+        ),
+        (
+            "INSERT INTO contacts SELECT l.id, (ROW(l.id, l.name, 3)::leads).name FROM leads AS l; DROP TABLE leads;",
+            "and read it once",
+        ),
+        (
             "INSERT INTO contacts SELECT public.leads.id, name FROM leads; DROP TABLE leads;",
-            "give it an alias, and read it once",
+            "with an alias by which the rest calls it",
         ),
     ] {
         let setup = format!(
@@ -270,4 +282,22 @@ async fn a_row_is_read_as_a_whole_and_a_star_that_multiplies_reads_nothing() {
         .await;
     project.migrate(&contract(&["--soak", "0s"])).await.expect(0);
     assert_eq!(project.database.text("SELECT visits::text FROM leads WHERE id = 3001").await, "1");
+}
+
+/// A composite value with a null in it is neither null nor `IS NOT NULL`.
+#[tokio::test]
+async fn a_composite_value_that_comes_late_is_no_null() {
+    let setup = "CREATE TYPE address AS (street text, zip text); CREATE TABLE u (id int PRIMARY KEY, a address, street text);
+        INSERT INTO u SELECT i, ROW('s', NULL)::address FROM generate_series(1, 3) AS i;";
+    let file = "UPDATE u SET street = (a).street; ALTER TABLE u DROP COLUMN a;";
+    let project = Project::new(setup, &[("0001_x.sql", file)]).await;
+    project.migrate(&["expand"]).await.expect(0).says("has nothing in public.u.a");
+    project.migrate(&["backfill"]).await.expect(0);
+    project
+        .database
+        .run("INSERT INTO u VALUES (11, ROW('late', NULL)); INSERT INTO u (id, street) VALUES (12, 'new')")
+        .await;
+    project.migrate(&contract(&["--soak", "0s"])).await.expect(0).says("0001 is done");
+    let streets = "SELECT string_agg(street, ' ' ORDER BY id) FROM u";
+    assert_eq!(project.database.text(streets).await, "s s s late new");
 }

@@ -761,10 +761,42 @@ async fn an_enum_of_a_partitioned_table_loses_a_label() {
     project.migrate(&["backfill"]).await.expect(0);
     project.register("web-1", "1").await;
     project.migrate(&["contract"]).await.expect(0).says("sealed");
-    project.database.run("INSERT INTO logs (id) VALUES (1001); INSERT INTO logs (id, s) VALUES (50001, 'a')").await;
+    project
+        .database
+        .run("INSERT INTO logs (id) VALUES (1001); INSERT INTO logs (id, s) VALUES (50001, 'a')")
+        .await;
     project.migrate(&["reopen", "1"]).await.expect(0);
     project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
     let rows = "SELECT string_agg(n, ' ' ORDER BY n) FROM (SELECT s || ' ' || count(*) AS n FROM logs GROUP BY s) AS r";
     assert_eq!(project.database.text(rows).await, "a 101 b 101");
     assert_eq!(project.database.text("SELECT array_to_string(enum_range(NULL::st), ' ')").await, "a b");
+}
+
+/// What a reopen would attach again is nobody else's until then.
+#[tokio::test]
+async fn a_partition_that_a_reopen_puts_back_is_left_alone() {
+    let setup = "CREATE TABLE ev (id int, d date, PRIMARY KEY (id, d)) PARTITION BY RANGE (d);
+        CREATE TABLE ev23 PARTITION OF ev FOR VALUES FROM ('2023-01-01') TO ('2024-01-01');
+        INSERT INTO ev SELECT i, '2023-02-01'::date + i FROM generate_series(1, 50) AS i; CREATE TABLE arch (id int PRIMARY KEY, d date);";
+    let project = Project::new(setup, &[("0001_x.sql", "ALTER TABLE ev DETACH PARTITION ev23;")]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    for file in [
+        "DROP TABLE ev23;",
+        "ALTER TABLE ev23 ADD COLUMN x int;",
+        "INSERT INTO arch SELECT e.id, e.d FROM ev23 AS e; DROP TABLE ev23;",
+        "CREATE TABLE other PARTITION OF ev FOR VALUES FROM ('2023-01-01') TO ('2024-01-01');",
+    ] {
+        project.write("0002_x.sql", file);
+        project.migrate(&["expand"]).await.expect(1).says("in-flight");
+        project.migrate(&["lint"]).await.expect(0).says("warning[in-flight]");
+    }
+    project.migrate(&["reopen", "1"]).await.expect(0);
+    assert_eq!(project.database.text("SELECT count(*)::text FROM ev").await, "50");
+    project.write("0002_x.sql", "DROP TABLE ev23;");
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+    project.migrate(&["up"]).await.expect(4);
+    project.migrate(&["expand"]).await.expect(0);
 }

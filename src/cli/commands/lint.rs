@@ -7,7 +7,7 @@ use crate::cli::{Context, Exit, diagnostics};
 use crate::decide::lint::{Finding, lint};
 use crate::engine::failure::Outcome;
 use crate::model::migration::{FolderError, MigrationFile, list, parse};
-use crate::model::problem::{Problems, Source};
+use crate::model::problem::{Problem, Problems, Source};
 
 pub(crate) async fn run(context: &Context) -> Outcome<Exit> {
     let mut found: Vec<(Source, Finding)> = Vec::new();
@@ -36,7 +36,9 @@ pub(crate) async fn run(context: &Context) -> Outcome<Exit> {
             }
             for problems in failure.problems {
                 for problem in problems.problems {
-                    found.push((problems.source_file.clone(), Finding { is_error: true, problem }));
+                    // The file is right, and has to wait for one before it.
+                    let is_error = problem.rule != Problem::IN_FLIGHT;
+                    found.push((problems.source_file.clone(), Finding { is_error, problem }));
                 }
             }
         }

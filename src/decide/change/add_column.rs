@@ -35,6 +35,7 @@ pub(crate) fn plan(
         return Ok(());
     }
     if exists {
+        draft.refuse_leaving(span, table, &column.name)?;
         let title = format!("`{}` already has a column `{}`", table.plain(), column.name.as_str());
         return Err(Problem::new("exists", span.clone(), title, "this column"));
     }

@@ -361,7 +361,10 @@ fn tried(
             let new_type = draft.made.iter().any(|made| ["type", "domain"].contains(&made.kind.as_str()));
             let help = match new_type {
                 true => "a type that the file makes is not there yet: make it in a migration before",
-                false => "psql would say the same",
+                false => {
+                    "psql would say the same; if the file drops a constraint or an index that stands in the way, drop it in a migration \
+                     before"
+                }
             };
             Err(Problem::new("refused", span.clone(), refused.clone(), "the server says so of this")
                 .help(help))

@@ -81,15 +81,14 @@ pub(super) fn find(
     let Some(first) = gone.first() else { return Ok(None) };
     refuse_dropped_with_it(draft, statement, first)?;
     if let Some(whole) = gone.iter().find(|gone| gone.column.is_none()) {
-        let qualified = format!("{}.{}.", driving.name.schema.as_str(), driving.name.name.as_str());
-        if times > 1 || statement.text.to_lowercase().replace('"', "").contains(&qualified) {
+        if times > 1 || !has_only_its_place(draft, statement, change) {
             let title = format!(
                 "`{}` has another name when the rows that come late are read, and is named more than once here",
                 whole.what()
             );
             return Err(Problem::new("late-rows", statement.span.clone(), title, "read here")
                 .and(whole.span.clone(), "dropped here")
-                .help("give it an alias, and read it once"));
+                .help("put it first behind FROM, without ONLY, with an alias by which the rest calls it; and read it once"));
         }
         let columns = driving.columns.iter().map(|column| column.name.clone()).filter(names).collect();
         return Ok(Some(Leaving { columns, untouched: None }));
@@ -102,6 +101,31 @@ pub(super) fn find(
     }
     let columns = untouched.iter().map(|(column, _)| column.clone()).collect();
     Ok(Some(Leaving { columns, untouched: Some(untouched) }))
+}
+
+/// Whether the name of the table that is counted out stands at the beginning of the FROM, and nowhere else but before columns.
+fn has_only_its_place(draft: &Draft<'_>, statement: &Statement, change: &DataChange) -> bool {
+    let written = draft.file.source.text.get(change.driving.span.clone()).unwrap_or_default();
+    let behind = change.sources.strip_prefix(written);
+    let stands_alone = behind.is_some_and(|behind| {
+        let next = behind.trim_start();
+        behind.is_empty()
+            || behind.starts_with(',')
+            || behind.starts_with(char::is_whitespace) && !next.starts_with('*')
+    });
+    let word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let name = change.driving.name.as_str();
+    let mut elsewhere = 0;
+    for (at, found) in statement.text.to_lowercase().match_indices(&name.to_lowercase()) {
+        let before = statement.text.get(..at).and_then(|before| before.chars().next_back());
+        let after = statement.text.get(at + found.len()..).unwrap_or_default().trim_start_matches('"');
+        let whole = !before.is_some_and(word) && !after.chars().next().is_some_and(word);
+        let qualifies = after.starts_with('.') && before != Some('.') && change.alias.is_none();
+        if whole && !qualifies {
+            elsewhere += 1;
+        }
+    }
+    stands_alone && elsewhere == 1
 }
 
 /// Whether a statement names a column of the table that one below drops.

@@ -199,6 +199,9 @@ fn supported(draft: &Draft<'_>, name: &Name, table: &QualifiedName) -> Result<()
 /// The same for a table that the file does not name.
 fn supported_table(draft: &Draft<'_>, span: &Range<usize>, table: &QualifiedName) -> Result<(), Problem> {
     let Some(known) = draft.catalog.table(table) else { return Ok(()) };
+    if known.partitions.is_none() {
+        draft.refuse_while_detaching(span, table)?;
+    }
     let refuse = |why: &str, help: &str| {
         Err(Problem::new(
             "unsupported-table",

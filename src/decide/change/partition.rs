@@ -31,6 +31,8 @@ pub(super) fn locks_of_new(
         return Ok(Vec::new());
     }
     supported(draft, parent, &table)?;
+    // The new one could take the place of the one that a reopen puts back.
+    draft.refuse_while_detaching(&parent.span, &table)?;
     let partitions = partitions(draft, &parent.span, &table)?;
     if let Some(default) = &partitions.default_leaf {
         let title =
@@ -139,6 +141,7 @@ pub(super) fn detach(
     refuse_in_flight(draft, span, table)?;
     draft.repartitioned.insert(table.clone());
     draft.detaching.insert(table.clone());
+    draft.apart.push(part.clone());
     let points = |key: &Constraint| key.parent.as_ref() == Some(table);
     let pointing = draft.catalog.tables.iter().find(|other| other.constraints.iter().any(points));
     if let Some(pointing) = pointing {

@@ -199,9 +199,36 @@ impl Draft<'_> {
             &moving.table == table && moving.column.as_str().is_empty() && moving.role != Role::Rows
         };
         let Some(other) = self.moving.iter().find(leaves) else { return Ok(()) };
-        let title = format!("migration {} is to detach a partition of `{}`", other.version, table.plain());
-        let label = "the partition would stay behind as it is half way";
+        let is_whole = self.catalog.table(table).is_some_and(|known| known.partitions.is_some());
+        let (title, label) = if is_whole {
+            (
+                format!("migration {} is to detach a partition of `{}`", other.version, table.plain()),
+                "the partition would stay behind as it is half way",
+            )
+        } else {
+            (
+                format!(
+                    "migration {} takes `{}` out of its table, and may put it back",
+                    other.version,
+                    table.plain()
+                ),
+                "it would not be the same then",
+            )
+        };
         Err(Problem::in_flight(span.clone(), title, label, Some(other.version)))
+    }
+
+    /// Refuses the name of a column that an earlier migration is still to take away: it is free when that is done.
+    pub(crate) fn refuse_leaving(
+        &self,
+        span: &Range<usize>,
+        table: &QualifiedName,
+        column: &Ident,
+    ) -> Result<(), Problem> {
+        let leaves = |moving: &&Moving| {
+            &moving.table == table && &moving.column == column && moving.role == Role::Leaves
+        };
+        self.moving.iter().find(leaves).map_or(Ok(()), |other| Err(in_flight(span, other)))
     }
 
     /// Whether an earlier migration is still moving anything of the table.

@@ -24,6 +24,19 @@ impl Moving {
     }
 }
 
+impl Moving {
+    /// Partitions that a reopen of the plan puts back as they were.
+    pub(crate) fn apart(plan: &Plan) -> impl Iterator<Item = Self> {
+        let apart = |table: &QualifiedName| Self {
+            version: plan.version,
+            table: table.clone(),
+            column: Ident::new(""),
+            role: Role::Read,
+        };
+        plan.apart.iter().map(apart)
+    }
+}
+
 impl Draft<'_> {
     /// Refuses a statement below a data job that reads or writes the same rows and would come first.
     pub(crate) fn check_data_order(&self, statement: &Statement) -> Result<(), Problem> {

@@ -151,6 +151,7 @@ impl Draft<'_> {
             column: Ident::new(""),
             role: Role::Read,
         }));
+        let apart = std::mem::take(&mut self.apart);
         let mut adds: Vec<String> =
             self.created.iter().chain(&self.repartitioned).map(QualifiedName::plain).collect();
         let made_objects = self.catalog.objects.difference(&before.objects);
@@ -190,6 +191,7 @@ impl Draft<'_> {
             before: before.shape(&names),
             tables: names,
             touches,
+            apart,
             adds,
             uses,
             mentions,
@@ -206,6 +208,7 @@ impl Draft<'_> {
             losses: self.losses,
         };
         moving.extend(Moving::rows(&plan));
+        moving.extend(Moving::apart(&plan));
         Ok((plan, after, moving))
     }
 

@@ -129,6 +129,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) repartitioned: BTreeSet<QualifiedName>,
     /// Those that lose one in contract.
     pub(crate) detaching: BTreeSet<QualifiedName>,
+    /// The partitions themselves.
+    pub(crate) apart: Vec<QualifiedName>,
     /// Data that moves between tables.
     pub(crate) crossings: Vec<Crossing>,
     planned_jobs: Vec<data_order::Planned>,
@@ -185,6 +187,7 @@ pub(crate) fn compile(
         data_jobs: Vec::new(),
         repartitioned: BTreeSet::new(),
         detaching: BTreeSet::new(),
+        apart: Vec::new(),
         crossings: Vec::new(),
         planned_jobs: Vec::new(),
         mentions: BTreeSet::new(),

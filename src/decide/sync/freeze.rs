@@ -23,7 +23,8 @@ impl Freeze {
     pub(crate) fn says(row: &Ident, column: &Ident, default: Option<&str>) -> String {
         match default {
             Some(default) => format!("{row}.{column}::text IS DISTINCT FROM ({default})::text"),
-            None => format!("{row}.{column} IS NOT NULL"),
+            // A row with a null in it is no null and not `IS NOT NULL` either.
+            None => format!("{row}.{column} IS DISTINCT FROM NULL"),
         }
     }
 
