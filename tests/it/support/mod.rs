@@ -25,10 +25,7 @@ fn server_url(database: &str) -> String {
                     "max_prepared_transactions=10",
                     "autovacuum=off",
                     "jit=off",
-                    "max_wal_size=1GB",
-                    // Each of some ten thousand connections maps it; and only a crash of the machine tears a page.
-                    "shared_buffers=32MB",
-                    "full_page_writes=off",
+                    "max_wal_size=256MB",
                 ],
                 &|line| println!("{line}"),
             )
