@@ -21,12 +21,18 @@ fn contract<'a>(more: &[&'a str]) -> Vec<&'a str> {
     arguments
 }
 
-#[tokio::test]
-async fn rows_that_come_late_to_a_table_that_goes_are_copied_behind_the_gate() {
-    let project = Project::new(SETUP, &[("0001_x.sql", COPY)]).await;
-    let database = &project.database;
+/// A project whose one file is backfilled: what is written from then on comes late.
+async fn backfilled(setup: &str, file: &str) -> Project {
+    let project = Project::new(setup, &[("0001_x.sql", file)]).await;
     project.migrate(&["expand"]).await.expect(0);
     project.migrate(&["backfill"]).await.expect(0);
+    project
+}
+
+#[tokio::test]
+async fn rows_that_come_late_to_a_table_that_goes_are_copied_behind_the_gate() {
+    let project = backfilled(SETUP, COPY).await;
+    let database = &project.database;
     database.run("INSERT INTO leads VALUES (3001, 'late'); UPDATE leads SET visits = 7").await;
     // Killed when most is done and before the table is hidden: what comes in between is done behind it.
     let mut command = project.command(&contract(&["--soak", "1h"]));
@@ -51,10 +57,8 @@ async fn rows_that_come_late_to_a_table_that_goes_are_copied_behind_the_gate() {
 
 #[tokio::test]
 async fn a_row_that_changed_or_went_after_its_copy_stops_contract_until_somebody_has_seen_to_it() {
-    let project = Project::new(SETUP, &[("0001_x.sql", COPY)]).await;
+    let project = backfilled(SETUP, COPY).await;
     let database = &project.database;
-    project.migrate(&["expand"]).await.expect(0);
-    project.migrate(&["backfill"]).await.expect(0);
     database.run("UPDATE leads SET name = 'changed' WHERE id = 17").await;
     let says = "rows of public.leads changed after the data job had read them";
     project.migrate(&contract(&["--check"])).await.expect(1).says(says);
@@ -110,9 +114,7 @@ async fn of_a_column_that_goes_only_what_old_code_wrote_is_brought_over() {
             "SELECT count(*) - 2702 FROM users WHERE id % 10 > 0",
         ),
     ] {
-        let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
-        project.migrate(&["expand"]).await.expect(0);
-        project.migrate(&["backfill"]).await.expect(0);
+        let project = backfilled(SETUP, file).await;
         project.database.run(late).await;
         project.migrate(&contract(&["--soak", "0s"])).await.expect(0).says("0001 is done");
         assert_eq!(project.database.text(&wrong.replacen("SELECT ", "SELECT (", 1).replacen(" FROM", ")::text FROM", 1)).await, "0", "{file}");
@@ -123,9 +125,7 @@ async fn of_a_column_that_goes_only_what_old_code_wrote_is_brought_over() {
 async fn a_rule_of_the_same_file_waits_for_the_late_rows() {
     let file = "UPDATE users SET alias = nick WHERE alias IS NULL;
         ALTER TABLE users ALTER COLUMN alias SET NOT NULL; ALTER TABLE users DROP COLUMN nick;";
-    let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
-    project.migrate(&["expand"]).await.expect(0);
-    project.migrate(&["backfill"]).await.expect(0);
+    let project = backfilled(SETUP, file).await;
     project.database.run("INSERT INTO users (id, nick) VALUES (4001, 'late')").await;
     project.migrate(&contract(&["--soak", "0s"])).await.expect(0).says("0001 is done");
     assert_eq!(project.database.text("SELECT alias FROM users WHERE id = 4001").await, "late");
@@ -196,10 +196,8 @@ async fn what_could_not_be_brought_over_is_refused() {
 
 #[tokio::test]
 async fn a_row_that_changes_when_the_gate_is_closed_is_found_behind_the_seal() {
-    let project = Project::new(SETUP, &[("0001_x.sql", COPY)]).await;
+    let project = backfilled(SETUP, COPY).await;
     let database = &project.database;
-    project.migrate(&["expand"]).await.expect(0);
-    project.migrate(&["backfill"]).await.expect(0);
     let mut command = project.command(&contract(&[]));
     command.env("PONTOON_FAULT", "contract.restricted@1");
     assert_eq!(finish(command).await.code, None);
@@ -220,10 +218,8 @@ async fn a_row_that_changes_when_the_gate_is_closed_is_found_behind_the_seal() {
 async fn a_column_that_goes_is_closed_to_old_code_while_its_rows_are_done() {
     let file =
         "UPDATE users AS u SET alias = u.nick WHERE alias IS NULL; ALTER TABLE users DROP COLUMN nick;";
-    let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
+    let project = backfilled(SETUP, file).await;
     let database = &project.database;
-    project.migrate(&["expand"]).await.expect(0);
-    project.migrate(&["backfill"]).await.expect(0);
     let mut command = project.command(&contract(&[]));
     command.env("PONTOON_FAULT", "contract.restricted@1");
     assert_eq!(finish(command).await.code, None);
@@ -244,10 +240,8 @@ async fn a_column_that_goes_is_closed_to_old_code_while_its_rows_are_done() {
 /// Nothing is closed for a contract that would stop half way.
 #[tokio::test]
 async fn late_rows_that_cannot_be_done_are_found_before_anything_is_closed() {
-    let project = Project::new(SETUP, &[("0001_x.sql", COPY)]).await;
+    let project = backfilled(SETUP, COPY).await;
     let database = &project.database;
-    project.migrate(&["expand"]).await.expect(0);
-    project.migrate(&["backfill"]).await.expect(0);
     database
         .run("INSERT INTO leads VALUES (3001, 'late'); INSERT INTO contacts VALUES (3001, 'taken')")
         .await;
@@ -267,15 +261,11 @@ async fn late_rows_that_cannot_be_done_are_found_before_anything_is_closed() {
 async fn a_row_is_read_as_a_whole_and_a_star_that_multiplies_reads_nothing() {
     let setup = format!("{SETUP} CREATE TABLE archive (id int PRIMARY KEY, what jsonb);");
     let copy = "INSERT INTO archive SELECT l.id, to_jsonb(l) FROM leads AS l; DROP TABLE leads;";
-    let project = Project::new(&setup, &[("0001_x.sql", copy)]).await;
-    project.migrate(&["expand"]).await.expect(0);
-    project.migrate(&["backfill"]).await.expect(0);
+    let project = backfilled(&setup, copy).await;
     project.database.run("UPDATE leads SET visits = 1 WHERE id = 5").await;
     project.migrate(&contract(&[])).await.expect(1).says("row with id = 5");
     let times = "UPDATE leads SET visits = visits * 10; ALTER TABLE leads DROP COLUMN name;";
-    let project = Project::new(&setup, &[("0001_x.sql", times)]).await;
-    project.migrate(&["expand"]).await.expect(0);
-    project.migrate(&["backfill"]).await.expect(0);
+    let project = backfilled(&setup, times).await;
     project
         .database
         .run("UPDATE leads SET name = 'x' WHERE id = 5; INSERT INTO leads VALUES (3001, 'x', 1)")

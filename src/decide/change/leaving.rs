@@ -116,7 +116,7 @@ fn has_only_its_place(draft: &Draft<'_>, statement: &Statement, change: &DataCha
     let word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     let name = change.driving.name.as_str();
     let mut elsewhere = 0;
-    for (at, found) in statement.text.to_lowercase().match_indices(&name.to_lowercase()) {
+    for (at, found) in statement.text.to_ascii_lowercase().match_indices(&name.to_ascii_lowercase()) {
         let before = statement.text.get(..at).and_then(|before| before.chars().next_back());
         let after = statement.text.get(at + found.len()..).unwrap_or_default().trim_start_matches('"');
         let whole = !before.is_some_and(word) && !after.chars().next().is_some_and(word);

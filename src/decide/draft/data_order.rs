@@ -22,9 +22,7 @@ impl Moving {
         let rows = |table| Self { version: plan.version, table, column: Ident::new(""), role: Role::Rows };
         plan.tables_of_jobs().into_iter().map(rows).collect()
     }
-}
 
-impl Moving {
     /// Partitions that a reopen of the plan puts back as they were.
     pub(crate) fn apart(plan: &Plan) -> impl Iterator<Item = Self> {
         let apart = |table: &QualifiedName| Self {
