@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use sqlx::postgres::PgConnection;
 use tokio::sync::Semaphore;
 
 use super::journeys::{old_rows, plain};
@@ -16,7 +17,7 @@ use super::support::kinds::{KINDS, Kind, chosen, is_partial};
 use super::support::proxy::Proxy;
 use super::support::shape::{expect_same, leftovers, shape};
 use super::support::traffic::{Manner, Writer};
-use super::support::{Project, Ran, finish};
+use super::support::{Project, Ran, finish, register, text};
 
 /// Commands that bring a migration to its end, through a reopen.
 const FORWARD: [&[&str]; 5] = [
@@ -80,9 +81,10 @@ fn declared() -> BTreeSet<String> {
 /// The points that each command of a script passes, in order, without any fault, and the COMMITs it sends.
 async fn passages(kind: &'static Kind, commands: &[&[&str]]) -> Vec<(Vec<String>, usize)> {
     let project = Project::new(kind.setup, &[("0007_change.sql", kind.migration)]).await;
+    let mut connection = project.database.connect().await;
     let mut all = Vec::new();
     for arguments in commands {
-        if !prepare(&project, arguments).await {
+        if !prepare(&mut connection, arguments).await {
             all.push((Vec::new(), 0));
             continue;
         }
@@ -100,11 +102,11 @@ async fn passages(kind: &'static Kind, commands: &[&[&str]]) -> Vec<(Vec<String>
 
 /// Contract wants to have seen the new version. False if there is nothing to reopen: a migration that seals nothing is
 /// done at once.
-async fn prepare(project: &Project, arguments: &[&str]) -> bool {
+async fn prepare(connection: &mut PgConnection, arguments: &[&str]) -> bool {
     if arguments[0] == "contract" {
-        project.register("web-1", "7").await;
+        register(connection, "web-1", "7").await;
     }
-    arguments[0] != "reopen" || project.database.text("SELECT pontoon.phase('7')").await != "done"
+    arguments[0] != "reopen" || text(connection, "SELECT pontoon.phase('7')").await != "done"
 }
 
 /// The cases of one kind.
@@ -215,11 +217,11 @@ async fn survive(case: &Case) {
             writer.stop().await.expect_no_errors_at_all("old code");
             new = Some(Writer::start_as(&url, &kind.new, 1, manner()));
         }
-        if !prepare(&project, arguments).await {
+        if !prepare(&mut connection, arguments).await {
             continue;
         }
         if at == case.command {
-            with_fault(&project, arguments, case).await;
+            with_fault(&project, &mut connection, arguments, case).await;
             // Nobody else changed anything.
             let doctor = project.migrate(&["doctor"]).await;
             assert!(
@@ -233,17 +235,17 @@ async fn survive(case: &Case) {
     if case.commands == BACKWARD {
         let account = old.take().unwrap().stop().await;
         account.expect_no_errors_at_all("old code");
-        assert!(account.wrong(&url, &kind.old).await.is_empty(), "rows of old code are wrong");
+        assert!(account.wrong(&mut connection, &kind.old).await.is_empty(), "rows of old code are wrong");
         if kind.abort_leaves.is_empty() {
             expect_same(&shape(&mut connection).await, &before, "abort leaves something");
         }
     } else {
         let account = new.unwrap().stop().await;
         account.expect_no_errors_at_all("new code");
-        assert!(account.wrong(&url, &kind.new).await.is_empty(), "rows of new code are wrong");
+        assert!(account.wrong(&mut connection, &kind.new).await.is_empty(), "rows of new code are wrong");
         let (plain_shape, plain_rows) = plain(kind).await;
         expect_same(&shape(&mut connection).await, &plain_shape, "not the shape that the plain SQL gives");
-        let rows = old_rows(&project.database).await;
+        let rows = old_rows(&mut connection).await;
         let quiet = |rows: &str| rows.lines().skip(WRITTEN).map(str::to_owned).collect::<Vec<_>>();
         assert!(quiet(&rows).len() > 1_000, "rows are lost");
         assert_eq!(quiet(&rows), quiet(&plain_rows), "not the data that the plain SQL gives");
@@ -255,7 +257,7 @@ async fn survive(case: &Case) {
 const WRITTEN: usize = 1_400;
 
 /// Runs the command so that it meets the fault, and asserts that it did.
-async fn with_fault(project: &Project, arguments: &[&str], case: &Case) {
+async fn with_fault(project: &Project, connection: &mut PgConnection, arguments: &[&str], case: &Case) {
     match case.fault {
         Fault::Kill => {
             let mut command = project.command(arguments);
@@ -272,13 +274,12 @@ async fn with_fault(project: &Project, arguments: &[&str], case: &Case) {
                 assert!(!running.is_finished(), "the fault point was not reached");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            let ended = project
-                .database
-                .text(
-                    "SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity
-                     WHERE datname = current_database() AND application_name LIKE 'migrate%'",
-                )
-                .await;
+            let ended = text(
+                connection,
+                "SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity
+                 WHERE datname = current_database() AND application_name LIKE 'migrate%'",
+            )
+            .await;
             assert_ne!(ended, "0", "no session was terminated");
             std::fs::remove_file(&pause).unwrap();
             may_fail(&running.await.unwrap());

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex};
 
+use sqlx::postgres::PgConnection;
+
 use super::support::kinds::{Kind, chosen, is_partial};
 use super::support::shape::{expect_restorable, expect_same, leftovers, shape};
 use super::support::traffic::{Manner, Writer};
-use super::support::{Database, Project};
+use super::support::{Database, Project, register, run, text};
 
 async fn project(kind: &Kind) -> Project {
     Project::new(kind.setup, &[("0007_change.sql", kind.migration)]).await
@@ -24,38 +26,37 @@ pub(crate) async fn plain(kind: &'static Kind) -> (String, String) {
     database.run(kind.setup).await;
     database.run(kind.plain.unwrap_or(kind.migration)).await;
     let mut connection = database.connect().await;
-    let plain = (shape(&mut connection).await, old_rows(&database).await);
+    let plain = (shape(&mut connection).await, old_rows(&mut connection).await);
     KNOWN.lock().unwrap().insert(kind.name, plain.clone());
     plain
 }
 
 /// The rows that were there before any traffic, columns in the order of their names, without what is random.
-pub(crate) async fn old_rows(database: &Database) -> String {
-    let table = database.text("SELECT coalesce(to_regclass('users'), to_regclass('people'))::text").await;
-    database
-        .text(&format!(
-            "SELECT string_agg((SELECT string_agg(format('%s=%s', key, value), ' ' ORDER BY key) FROM jsonb_each_text(to_jsonb(u) - 'token')), E'\\n' ORDER BY u.id)
-             FROM {table} AS u WHERE id <= 3000",
-        ))
-        .await
+pub(crate) async fn old_rows(connection: &mut PgConnection) -> String {
+    let table = text(connection, "SELECT coalesce(to_regclass('users'), to_regclass('people'))::text").await;
+    let rows = format!(
+        "SELECT string_agg((SELECT string_agg(format('%s=%s', key, value), ' ' ORDER BY key) FROM jsonb_each_text(to_jsonb(u) - 'token')), E'\\n' ORDER BY u.id)
+         FROM {table} AS u WHERE id <= 3000",
+    );
+    text(connection, &rows).await
 }
 
 async fn complete(kind: &'static Kind) {
     let project = project(kind).await;
     let url = &project.database.url;
+    let mut connection = project.database.connect().await;
     let old = Writer::start(url, &kind.old, 0);
     old.progress(10).await;
     project.migrate(&["expand"]).await.expect(0);
     let new = Writer::start(url, &kind.new, 1);
     old.progress(20).await;
     project.migrate(&["backfill", "--workers", "2"]).await.expect(0);
-    project.register("web-1", "7").await;
+    register(&mut connection, "web-1", "7").await;
     new.progress(20).await;
     // Both versions have been right all along, and see each other's rows.
     let old = old.stop().await;
     old.expect_no_errors("old code");
     new.progress(20).await;
-    let mut connection = project.database.connect().await;
     let open = shape(&mut connection).await;
     let mut contract = project.migrate(&["contract"]).await;
     contract.expect(0);
@@ -63,7 +64,7 @@ async fn complete(kind: &'static Kind) {
     if contract.stdout.contains("sealed") {
         // A reopen brings back current data.
         project.migrate(&["reopen", "7", "--accept-nulls"]).await.expect(0);
-        let wrong = old.wrong(url, &kind.old).await;
+        let wrong = old.wrong(&mut connection, &kind.old).await;
         assert!(
             wrong.is_empty(),
             "{}: {} of {} rows of old code are wrong after reopen: {}",
@@ -81,7 +82,7 @@ async fn complete(kind: &'static Kind) {
     new.progress(20).await;
     let new = new.stop().await;
     new.expect_no_errors("new code");
-    let wrong = new.wrong(url, &kind.new).await;
+    let wrong = new.wrong(&mut connection, &kind.new).await;
     assert!(
         wrong.is_empty(),
         "{}: {} of {} rows of new code are wrong: {}",
@@ -114,7 +115,7 @@ async fn abort(kind: &'static Kind) {
     old.progress(20).await;
     let old = old.stop().await;
     old.expect_no_errors("old code");
-    let wrong = old.wrong(url, &kind.old).await;
+    let wrong = old.wrong(&mut connection, &kind.old).await;
     assert!(wrong.is_empty(), "{}: {} rows of old code are wrong: {}", kind.name, wrong.len(), wrong[0]);
     let after = shape(&mut connection).await;
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
@@ -145,6 +146,7 @@ async fn surrounded(kind: &'static Kind) {
     let project =
         Project::new(&format!("{};\n{around}", kind.setup), &[("0007_change.sql", kind.migration)]).await;
     let url = &project.database.url;
+    let mut connection = project.database.connect().await;
     let as_role =
         |level| Manner { prepare: format!("SET ROLE {role}"), level: Some(level), ..Manner::default() };
     // Foreign keys do not cascade there.
@@ -156,21 +158,21 @@ async fn surrounded(kind: &'static Kind) {
     let new = Writer::start_as(url, &kind.new, 1, as_role("SERIALIZABLE"));
     old.progress(20).await;
     project.migrate(&["backfill"]).await.expect(0);
-    project.register("web-1", "7").await;
+    register(&mut connection, "web-1", "7").await;
     new.progress(20).await;
     for (who, writer) in [("old code", old), ("a replica", replica)] {
         let account = writer.stop().await;
         account.expect_no_errors(who);
-        let wrong = account.wrong(url, &kind.old).await;
+        let wrong = account.wrong(&mut connection, &kind.old).await;
         assert!(wrong.is_empty(), "{}: {who}: {} rows are wrong: {}", kind.name, wrong.len(), wrong[0]);
     }
     project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0007 is done");
     new.progress(20).await;
     let new = new.stop().await;
     new.expect_no_errors("new code");
-    let wrong = new.wrong(url, &kind.new).await;
+    let wrong = new.wrong(&mut connection, &kind.new).await;
     assert!(wrong.is_empty(), "{}: {} rows of new code are wrong: {}", kind.name, wrong.len(), wrong[0]);
-    project.database.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+    run(&mut connection, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
 /// Every command twice; the second time there is nothing to do.
@@ -182,7 +184,7 @@ async fn twice(kind: &'static Kind) {
         project.migrate(command).await.expect(0).says("nothing to");
         expect_restorable(&mut connection).await;
     }
-    project.register("web-1", "7").await;
+    register(&mut connection, "web-1", "7").await;
     project.migrate(&["contract"]).await.expect(0);
     expect_restorable(&mut connection).await;
     project.migrate(&["contract", "--soak", "0s"]).await.expect(0);
@@ -191,7 +193,7 @@ async fn twice(kind: &'static Kind) {
     let (plain_shape, plain_rows) = plain(kind).await;
     expect_same(&shape(&mut connection).await, &plain_shape, kind.name);
     assert_eq!(
-        old_rows(&project.database).await,
+        old_rows(&mut connection).await,
         plain_rows,
         "{}: not the data that the plain SQL gives",
         kind.name

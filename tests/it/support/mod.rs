@@ -7,7 +7,7 @@ pub(crate) mod traffic;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{LazyLock, Mutex, OnceLock};
 
 use pontoon::pg::local_server::LocalServer;
 use sqlx::postgres::PgConnection;
@@ -52,11 +52,30 @@ pub(crate) struct Database {
     pub(crate) url: String,
 }
 
+/// Where databases are made and dropped. A connection belongs to a runtime, and each test has another.
+static ADMINISTRATION: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+});
+
+/// Runs a statement on a connection that stays: to connect costs as much as a database.
+async fn administer(sql: String) {
+    static IDLE: Mutex<Vec<PgConnection>> = Mutex::new(Vec::new());
+    let done = ADMINISTRATION.spawn(async move {
+        let idle = IDLE.lock().unwrap().pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => connect(&server_url("postgres")).await,
+        };
+        run(&mut connection, &sql).await;
+        IDLE.lock().unwrap().push(connection);
+    });
+    done.await.unwrap();
+}
+
 impl Database {
     pub(crate) async fn new() -> Self {
         let name = format!("pontoon_test_{:x}", fastrand::u64(..));
-        let mut admin = connect(&server_url("postgres")).await;
-        run(&mut admin, &format!("CREATE DATABASE {name}")).await;
+        administer(format!("CREATE DATABASE {name}")).await;
         Self { url: server_url(&name), name }
     }
 
@@ -75,18 +94,9 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let (name, url) = (self.name.clone(), server_url("postgres"));
+        let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         // A thread of its own: a runtime cannot be entered from within one.
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                connect(&url)
-                    .await
-                    .execute(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)")))
-                    .await
-                    .map(drop)
-            })
-        });
+        let dropped = std::thread::spawn(|| ADMINISTRATION.block_on(administer(sql)));
         // Others on this worker may hold a connection that DROP DATABASE waits for.
         let many = tokio::runtime::Handle::try_current()
             .is_ok_and(|runtime| runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
@@ -207,11 +217,16 @@ impl Project {
 
     /// Registers an instance of a version and lets it live for a minute.
     pub(crate) async fn register(&self, instance: &str, version: &str) -> i64 {
-        let sql = format!(
-            "SELECT incarnation::text FROM pontoon.register('web', '{instance}', '{version}', '1 minute')"
-        );
-        self.database.text(&sql).await.parse().unwrap()
+        register(&mut self.database.connect().await, instance, version).await
     }
+}
+
+/// Registers an instance over a connection that is there.
+pub(crate) async fn register(connection: &mut PgConnection, instance: &str, version: &str) -> i64 {
+    let sql = format!(
+        "SELECT incarnation::text FROM pontoon.register('web', '{instance}', '{version}', '1 minute')"
+    );
+    text(connection, &sql).await.parse().unwrap()
 }
 
 /// The program in a folder, with a clean environment.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::kinds::Code;
 use super::{connect, run, text, try_run};
@@ -175,18 +176,23 @@ impl Account {
     }
 
     /// Rows that do not hold what was acknowledged, as code of a version sees them.
-    pub(crate) async fn wrong(&self, url: &str, code: &Code) -> Vec<String> {
-        let mut connection = connect(url).await;
+    pub(crate) async fn wrong(&self, connection: &mut PgConnection, code: &Code) -> Vec<String> {
         let mut wrong = Vec::new();
-        for (id, value) in &self.rows {
-            let sql = fill(code.sees, *id, *value).replacen("SELECT ", "SELECT (", 1).replacen(
-                " FROM ",
-                ")::text FROM ",
-                1,
+        let rows: Vec<(&u64, &u64)> = self.rows.iter().collect();
+        // Many in one message. A row that is not there gives nothing, which is not true either.
+        for rows in rows.chunks(100) {
+            let queries: Vec<String> = rows
+                .iter()
+                .map(|(id, value)| format!("SELECT coalesce(({}), false)", fill(code.sees, **id, **value)))
+                .collect();
+            let seen = connection
+                .fetch_all(sqlx::raw_sql(AssertSqlSafe(queries.join(";"))))
+                .await
+                .unwrap_or_else(|error| panic!("{error}\n{}", queries[0]));
+            assert_eq!(seen.len(), queries.len());
+            wrong.extend(
+                seen.iter().zip(queries).filter(|(row, _)| !row.get::<bool, _>(0)).map(|(_, query)| query),
             );
-            if text(&mut connection, &sql).await != "true" {
-                wrong.push(sql);
-            }
         }
         wrong
     }
