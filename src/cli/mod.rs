@@ -11,6 +11,9 @@ mod progress;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
 
 pub(crate) use args::{Arguments, Command};
 pub(crate) use config::Config;
@@ -116,8 +119,10 @@ fn init_logging(arguments: &Arguments) {
         1 => "pontoon=info",
         _ => "pontoon=debug",
     };
-    let filter = std::env::var("MIGRATE_LOG").unwrap_or_else(|_| level.to_owned());
-    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).finish();
+    let wanted = std::env::var("MIGRATE_LOG").unwrap_or_else(|_| level.to_owned());
+    let filter: Targets = wanted.parse().unwrap_or_default();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter));
     // A second call, from a test in the same process, changes nothing.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }

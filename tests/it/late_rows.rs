@@ -14,7 +14,7 @@ INSERT INTO users SELECT i, 'n' || i, CASE WHEN i % 2 = 0 THEN 'a' || i END, 'p'
 const COPY: &str = "INSERT INTO contacts (id, name) SELECT l.id, l.name FROM leads AS l; DROP TABLE leads;";
 
 /// Contract as it is where nobody else lives; what psql writes here is evidence of old code.
-fn contract<'a>(more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn contract<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments =
         vec!["contract", "--override", "no-new-instance", "--override", "old-writes", "--because", "a test"];
     arguments.extend(more);
@@ -22,7 +22,7 @@ fn contract<'a>(more: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// A project whose one file is backfilled: what is written from then on comes late.
-async fn backfilled(setup: &str, file: &str) -> Project {
+pub(crate) async fn backfilled(setup: &str, file: &str) -> Project {
     let project = Project::new(setup, &[("0001_x.sql", file)]).await;
     project.migrate(&["expand"]).await.expect(0);
     project.migrate(&["backfill"]).await.expect(0);

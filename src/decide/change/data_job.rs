@@ -78,12 +78,15 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
     };
     draft.note(span, what.clone(), becomes);
     draft.warnings.push(format!("abort leaves this in place: what {what} changed"));
-    if let Some(untouched) = leaving.as_ref().and_then(|leaving| leaving.untouched.as_ref())
-        && change.verb != Verb::Delete
-    {
+    if let Some(untouched) = leaving.as_ref().and_then(|leaving| leaving.untouched.as_ref()) {
+        let nothing = if untouched.iter().any(|(_, default)| default.is_some()) {
+            "nothing, or the default,"
+        } else {
+            "nothing"
+        };
         let columns: Vec<&str> = untouched.iter().map(|(column, _)| column.as_str()).collect();
         draft.warnings.push(format!(
-            "a row that comes after the backfill and has nothing in {}.{} is taken for new code's, and left alone",
+            "a row that comes after the backfill and has {nothing} in {}.{} is taken for new code's, and left alone",
             driving.plain(),
             columns.join(", ")
         ));

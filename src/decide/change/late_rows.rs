@@ -166,7 +166,11 @@ fn late(rows: &Rows<'_>, once: &Once, written: &str) -> Step {
         known.join(" AND "),
         number = Rows::NUMBER,
     );
-    let open = format!("{}.{SEEN} IS NULL{written}", Rows::LIST);
+    // A row that is there again after it was deleted is another one.
+    let open = match rows.change.verb {
+        Verb::Delete => format!("true{written}"),
+        Verb::Insert | Verb::Update => format!("{}.{SEEN} IS NULL{written}", Rows::LIST),
+    };
     let take = once.lock.iter().map(|lock| lock.at(&open));
     let sql = [append].into_iter().chain(take).chain([once.change(&open)]).collect();
     let title = format!("do the rows of {} that came late", rows.known.name.plain());

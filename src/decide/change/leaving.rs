@@ -25,6 +25,8 @@ struct Gone {
     column: Option<Ident>,
     span: Range<usize>,
     has_down: bool,
+    /// Whether it is dropped as it is written, at the end of contract.
+    as_written: bool,
 }
 
 impl Gone {
@@ -47,14 +49,7 @@ pub(super) fn find(
     target: &QualifiedName,
     driving: &Table,
 ) -> Result<Option<Leaving>, Problem> {
-    let path = &draft.settings.search_path;
-    let named: Vec<QualifiedName> =
-        statement.objects.iter().filter_map(|name| draft.catalog.resolve(name, path)).collect();
-    // A table may be read through a view.
-    let reads = |table: &QualifiedName| {
-        let views = draft.catalog.table(table).map(|known| &known.read_by);
-        named.contains(table) || views.is_some_and(|views| named.iter().any(|name| views.contains(name)))
-    };
+    let named = named(draft, statement);
     let row = change.alias.as_ref().unwrap_or(&driving.name.name);
     let names = |column: &Ident| reads_column(statement, row, column);
     let sets = |column: &Ident| match &statement.kind {
@@ -64,19 +59,33 @@ pub(super) fn find(
     let gone: Vec<Gone> = gone_below(draft)
         .into_iter()
         // What goes with its own rows needs nothing.
-        .filter(|gone| reads(&gone.table) && (gone.column.is_some() || &gone.table != target))
-        .filter(|gone| {
-            let of_row = gone.table == driving.name;
-            gone.column.as_ref().is_none_or(|column| {
-                if of_row { names(column) } else { statement.words.contains(column.as_str()) }
-            })
+        .filter(|gone| gone.column.is_some() || &gone.table != target)
+        .filter(|gone| match &gone.column {
+            Some(column) if gone.table == driving.name && named.contains(&gone.table) => names(column),
+            _ => reads(draft, statement, &named, gone),
         })
-        .filter(|gone| !(&gone.table == target && gone.column.as_ref().is_some_and(sets)))
         .collect();
+    if let Some(written) = gone.iter().find(|gone| gone.as_written) {
+        let title =
+            format!("`{}` goes as written, and what old code writes there meanwhile is lost", written.what());
+        return Err(Problem::new("late-rows", statement.span.clone(), title, "read here, once for each row")
+            .and(written.span.clone(), "dropped here")
+            .help("take the directive away, so that it is hidden first; or drop it in a later migration"));
+    }
+    let set = |gone: &&Gone| &gone.table == target && gone.column.as_ref().is_some_and(sets);
+    if let Some(set) = gone.iter().find(set) {
+        let title = format!(
+            "`{}` is read and set here, so what old code writes there afterwards cannot be told",
+            set.what()
+        );
+        return Err(Problem::new("late-rows", statement.span.clone(), title, "read and set here")
+            .and(set.span.clone(), "dropped here")
+            .help("do not set it: it goes in any case; or drop it in a later migration"));
+    }
     let times = named.iter().filter(|name| **name == driving.name).count();
     let other = |gone: &&Gone| gone.table != driving.name || !named.contains(&gone.table);
     if let Some(other) = gone.iter().find(other) {
-        return Err(refuse_other(statement, change, other));
+        return Err(refuse_other(statement, change.verb, other));
     }
     let Some(first) = gone.first() else { return Ok(None) };
     refuse_dropped_with_it(draft, statement, first)?;
@@ -101,6 +110,45 @@ pub(super) fn find(
     }
     let columns = untouched.iter().map(|(column, _)| column.clone()).collect();
     Ok(Some(Leaving { columns, untouched: Some(untouched) }))
+}
+
+/// Refuses rows that an INSERT looks up once, in expand, in what the file drops.
+pub(super) fn refuse_looked_up(draft: &Draft<'_>, statement: &Statement) -> Result<(), Problem> {
+    let named = named(draft, statement);
+    let gone = gone_below(draft).into_iter().find(|gone| reads(draft, statement, &named, gone));
+    gone.map_or(Ok(()), |gone| Err(refuse_other(statement, Verb::Insert, &gone)))
+}
+
+/// The tables and views that a statement names.
+fn named(draft: &Draft<'_>, statement: &Statement) -> Vec<QualifiedName> {
+    let path = &draft.settings.search_path;
+    statement.objects.iter().filter_map(|name| draft.catalog.resolve(name, path)).collect()
+}
+
+/// Whether a statement reads what goes, directly, through a view, or in a partition; for sure not where it says so.
+fn reads(draft: &Draft<'_>, statement: &Statement, named: &[QualifiedName], gone: &Gone) -> bool {
+    let known = draft.catalog.table(&gone.table);
+    let part = |name: &QualifiedName| {
+        known
+            .and_then(|known| known.partitions.as_ref())
+            .is_some_and(|parts| parts.leaves.iter().any(|leaf| &leaf.name == name))
+    };
+    // A view may call the column by another name.
+    if known.is_some_and(|known| named.iter().any(|name| known.read_by.contains(name))) {
+        return true;
+    }
+    let Some(column) = &gone.column else { return named.contains(&gone.table) || named.iter().any(part) };
+    let is_column = |name: &Ident| {
+        let tables = named.iter().filter_map(|name| draft.catalog.table(name));
+        tables.into_iter().any(|known| known.column(name).is_some())
+    };
+    // What is no column is a row as a whole.
+    let whole =
+        || statement.expressions.uses().any(|(qualifier, name)| qualifier.is_none() && !is_column(name));
+    (named.contains(&gone.table) || named.iter().any(part))
+        && (statement.words.contains(column.as_str())
+            || statement.expressions.has_parameter_or_star()
+            || whole())
 }
 
 /// Whether the name of the table that is counted out stands at the beginning of the FROM, and nowhere else but before columns.
@@ -152,11 +200,14 @@ fn reads_column(statement: &Statement, row: &Ident, column: &Ident) -> bool {
 fn gone_below(draft: &Draft<'_>) -> Vec<Gone> {
     let mut gone = Vec::new();
     for statement in draft.below() {
+        let as_written =
+            statement.directives.iter().any(|placed| matches!(placed.directive, Directive::Phase(_)));
         match &statement.kind {
             StatementKind::DropObjects(objects) if objects.kind == ObjectKind::Table => {
                 let tables = objects.targets.iter().filter_map(|target| {
                     let table = draft.existing(&target.name).ok()?;
-                    Some(Gone { table, column: None, span: target.name.span.clone(), has_down: false })
+                    let span = target.name.span.clone();
+                    Some(Gone { table, column: None, span, has_down: false, as_written })
                 });
                 gone.extend(tables);
             }
@@ -168,7 +219,7 @@ fn gone_below(draft: &Draft<'_>) -> Vec<Gone> {
                         |placed| matches!(&placed.directive, Directive::Down { column: of, .. } if of == column),
                     );
                     let (table, column, span) = (table.clone(), Some(column.clone()), span.clone());
-                    gone.push(Gone { table, column, span, has_down });
+                    gone.push(Gone { table, column, span, has_down, as_written });
                 }
             }
             _ => {}
@@ -200,12 +251,12 @@ fn refuse_dropped_with_it(draft: &Draft<'_>, statement: &Statement, gone: &Gone)
 }
 
 /// Late rows are found by the table that is counted out.
-fn refuse_other(statement: &Statement, change: &DataChange, gone: &Gone) -> Problem {
+fn refuse_other(statement: &Statement, verb: Verb, gone: &Gone) -> Problem {
     let title = format!(
         "this reads `{}` once, and the file drops it: what old code writes there afterwards would be lost",
         gone.what()
     );
-    let help = match change.verb {
+    let help = match verb {
         Verb::Insert => {
             "put that table itself first in the FROM, so that its rows are counted out; or drop it in a later migration, once no \
              code writes to it"

@@ -82,6 +82,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), V
     if let Some(phase) = phase {
         return as_written::plan(draft, statement, phase).map_err(|problem| vec![problem]);
     }
+    draft.refuse_behind_detach(statement).map_err(|problem| vec![problem])?;
     let unused = unused_directives(statement);
     if !unused.is_empty() {
         return Err(unused);

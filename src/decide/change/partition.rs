@@ -169,8 +169,8 @@ pub(super) fn detach(
         "contract: detached in the seal; reopen attaches it again",
     );
     let version = draft.file.version.number().to_string();
-    // By its check the partition is found again, so no other one may have one of the name.
-    let full = Ident::new(format!("{}_{}", part.schema.as_str(), part.name.as_str()));
+    // By its check the partition is found again, so that no other one may have one of the name: quoted, no two are alike.
+    let full = Ident::new(part.to_string());
     let going = Going { whole: table, part: &part, bound: &bound, check: hidden_name(&version, &full) };
     for step in going.proof() {
         draft.push(Phase::Contract, step);
@@ -183,7 +183,7 @@ pub(super) fn detach(
 }
 
 /// A partition that is detached. Until then somebody may drop it, detach it, or give it another name, and afterwards too:
-/// what is so already is done.
+/// what is so already is done. A copy of it (LIKE … INCLUDING ALL) has its check as well: which is which the operator says.
 struct Going<'a> {
     whole: &'a QualifiedName,
     part: &'a QualifiedName,
@@ -196,16 +196,15 @@ impl Going<'_> {
         self.bound.eq_ignore_ascii_case("DEFAULT")
     }
 
-    /// A check that says what the bound says: with it a reopen reads nothing under a lock.
+    /// A check that says what the bound says: with it a reopen reads nothing under a lock. What the default partition takes
+    /// changes with the others, so its check says nothing, and only marks it.
     fn proof(&self) -> Vec<Step> {
-        if self.is_default() {
-            return Vec::new();
-        }
         let Self { whole, part, bound, check } = self;
         let locks = |mode| vec![TableLock { table: (*part).clone(), mode }];
+        let rule = if self.is_default() { "'true'" } else { "coalesce(rule, 'true')" };
         let act = format!(
             "EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', part);\n  \
-             EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s) NOT VALID', part, {}, coalesce(rule, 'true'));",
+             EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s) NOT VALID', part, {}, {rule});",
             literal(check.as_str())
         );
         // One that was dropped, detached or renamed meanwhile is no matter; another one under its name is.
@@ -217,11 +216,18 @@ impl Going<'_> {
             is_part(part, whole),
             literal(&part.plain())
         );
-        let sql = vec![with_rule(whole, bound, "  part regclass;\n", &before, &act)];
+        let sql = vec![if self.is_default() {
+            format!("DO $pontoon$\nDECLARE\n  part regclass;\nBEGIN\n{before}  {act}\nEND\n$pontoon$")
+        } else {
+            with_rule(whole, bound, "  part regclass;\n", &before, &act)
+        }];
         let mut locks_of_proof = locks(LockMode::AccessExclusive);
         locks_of_proof.push(TableLock { table: (*whole).clone(), mode: LockMode::AccessShare });
         let title = format!("prepare {} for a life outside of {}", part.plain(), whole.plain());
         let add = step(title, sql, vec![self.each_checked("DROP CONSTRAINT", "true")], locks_of_proof);
+        if self.is_default() {
+            return vec![add];
+        }
         let title = format!("validate {} for all rows of {}", check.as_str(), part.plain());
         let validate = vec![self.each_checked("VALIDATE CONSTRAINT", "NOT k.convalidated")];
         let validate = step(title, validate, Vec::new(), locks(LockMode::ShareUpdateExclusive));
@@ -231,26 +237,31 @@ impl Going<'_> {
     fn detach(&self) -> Step {
         let Self { whole, part, bound, .. } = self;
         let (lock, locks) = lock_tables(&[whole], LockMode::AccessExclusive);
-        let block = |found: String, but: &str, act: &str| {
-            format!(
-                "DO $pontoon$\nDECLARE\n  part regclass := {found};\nBEGIN\n  IF part IS NOT NULL{but} THEN\n    \
-                 EXECUTE format({}, part);\n  END IF;\nEND\n$pontoon$",
-                literal(&format!("ALTER TABLE {} {act}", whole.to_string().replace('%', "%%")))
-            )
-        };
-        let sql = vec![lock.clone(), block(self.now(), "", "DETACH PARTITION %s")];
+        let named =
+            format!("k.contype = 'c' AND k.conislocal AND k.conname = {}", literal(self.check.as_str()));
+        let alter =
+            |act: &str| literal(&format!("ALTER TABLE {} {act}", whole.to_string().replace('%', "%%")));
+        let detach = format!(
+            "DO $pontoon$\nDECLARE\n  part regclass := {};\nBEGIN\n  IF part IS NOT NULL THEN\n    \
+             EXECUTE format({}, part);\n  END IF;\nEND\n$pontoon$",
+            self.now(),
+            alter("DETACH PARTITION %s")
+        );
         // Without the check it was no partition any more when contract came to it.
-        let then = if self.is_default() {
-            format!("to_regclass({})", literal(&part.to_string()))
-        } else {
-            format!(
-                "(SELECT k.conrelid::regclass FROM pg_constraint AS k WHERE k.contype = 'c' AND k.conname = {} LIMIT 1)",
-                literal(self.check.as_str())
-            )
-        };
-        let free = " AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = part)";
-        let attach = format!("ATTACH PARTITION %s {}", bound.replace('%', "%%"));
-        let undo = vec![lock, block(then, free, &attach)];
+        let attach = format!(
+            "DO $pontoon$\nDECLARE\n  part regclass;\n  marked text[];\nBEGIN\n  \
+             SELECT min(k.conrelid)::regclass, array_agg(k.conrelid::regclass::text ORDER BY k.conrelid) INTO part, marked\n    \
+             FROM pg_constraint AS k WHERE {named};\n  \
+             IF cardinality(marked) > 1 THEN\n    \
+             RAISE EXCEPTION '% have the check of what was the partition %', array_to_string(marked, ' and '), {}\n      \
+             USING HINT = {};\n  END IF;\n  \
+             IF part IS NOT NULL AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = part) THEN\n    \
+             EXECUTE format({}, part);\n  END IF;\nEND\n$pontoon$",
+            literal(&part.plain()),
+            literal(&format!("ALTER TABLE … DROP CONSTRAINT {}, of those that are copies of it", self.check)),
+            alter(&format!("ATTACH PARTITION %s {}", bound.replace('%', "%%")))
+        );
+        let (sql, undo) = (vec![lock.clone(), detach], vec![lock, attach]);
         step(format!("detach {} from {}", part.plain(), whole.plain()), sql, undo, locks)
     }
 
@@ -275,7 +286,7 @@ impl Going<'_> {
         format!(
             "DO $pontoon$\nDECLARE\n  checked record;\nBEGIN\n  \
              FOR checked IN SELECT k.conrelid::regclass AS part, k.conname FROM pg_constraint AS k\n    \
-             WHERE k.contype = 'c' AND k.conname = {} AND {which}\n  LOOP\n    \
+             WHERE k.contype = 'c' AND k.conislocal AND k.conname = {} AND {which}\n  LOOP\n    \
              EXECUTE format('ALTER TABLE %s {what} %I', checked.part, checked.conname);\n  END LOOP;\nEND\n$pontoon$",
             literal(self.check.as_str())
         )

@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use super::{Draft, Moving, Role};
 use crate::decide::plan::Plan;
+use crate::model::catalog::Table;
 use crate::model::problem::Problem;
-use crate::model::sql::{Action, ObjectKind, Statement, StatementKind};
+use crate::model::sql::{Action, Name, ObjectKind, Statement, StatementKind};
 use crate::words::ident::{Ident, QualifiedName};
 
 /// A data job of the file, as far as the order of statements goes.
@@ -36,24 +37,32 @@ impl Moving {
 }
 
 impl Draft<'_> {
-    /// Refuses a statement below a data job that reads or writes the same rows and would come first.
+    /// Refuses a statement below a data job that reads or writes the same rows and would come first. A partition that is attached
+    /// brings rows.
     pub(crate) fn check_data_order(&self, statement: &Statement) -> Result<(), Problem> {
         let target = match &statement.kind {
-            StatementKind::InsertValues { table } => Some(&table.name),
-            StatementKind::Update { change, .. } | StatementKind::Data(change) => Some(&change.table.name),
+            StatementKind::InsertValues { table } => Some(table),
+            StatementKind::Update { change, .. } | StatementKind::Data(change) => Some(&change.table),
             StatementKind::AlterTable { table, actions, .. }
-                if actions.iter().any(|(_, action)| matches!(action, Action::AlterType { .. })) =>
+                if actions.iter().any(|(_, action)| {
+                    matches!(action, Action::AlterType { .. } | Action::AttachPartition { .. })
+                }) =>
             {
-                Some(&table.name)
+                Some(table)
             }
             StatementKind::CreateObject(object) if object.kind == ObjectKind::MaterializedView => None,
             _ => return Ok(()),
         };
-        let named = |name: &Ident| statement.objects.iter().any(|object| &object.name == name);
-        let clash = self
-            .planned_jobs
-            .iter()
-            .find(|job| named(&job.target) || target.is_some_and(|target| job.names.contains(target)));
+        let with_wholes = |name: &Name| -> Vec<Ident> {
+            std::iter::once(name.name.clone())
+                .chain(self.wholes(name).into_iter().map(|whole| whole.name))
+                .collect()
+        };
+        let named: Vec<Ident> = statement.objects.iter().flat_map(with_wholes).collect();
+        let targets = target.map(with_wholes).unwrap_or_default();
+        let clash = self.planned_jobs.iter().find(|job| {
+            named.contains(&job.target) || targets.iter().any(|target| job.names.contains(target))
+        });
         let Some(job) = clash else { return Ok(()) };
         Err(Problem::new(
             "order",
@@ -63,6 +72,65 @@ impl Draft<'_> {
         )
         .and(job.span.clone(), "this is done in batches, when its turn comes")
         .help("split the file: what stands below the data job goes into a migration of its own"))
+    }
+
+    /// The partitioned tables that hold the rows of a table too, by the catalog and by what stands above in the file.
+    pub(crate) fn wholes(&self, name: &Name) -> Vec<QualifiedName> {
+        let resolved = |name: &Name| self.existing(name).ok();
+        let Some(part) = resolved(name) else { return Vec::new() };
+        let holds = |known: &&Table| {
+            known.partitions.as_ref().is_some_and(|parts| parts.leaves.iter().any(|leaf| leaf.name == part))
+        };
+        let mut wholes: Vec<QualifiedName> =
+            self.catalog.tables.iter().filter(holds).map(|known| known.name.clone()).collect();
+        for above in self.file.statements.iter().take(self.at) {
+            match &above.kind {
+                StatementKind::CreateTable { name, partition_of: Some(whole), .. }
+                    if resolved(name).as_ref() == Some(&part) =>
+                {
+                    wholes.extend(resolved(whole));
+                    wholes.extend(self.wholes(whole));
+                }
+                StatementKind::AlterTable { table: whole, actions, .. }
+                    if actions.iter().any(|(_, action)| {
+                        matches!(action, Action::AttachPartition { partition, .. } if resolved(partition).as_ref() == Some(&part))
+                    }) =>
+                {
+                    wholes.extend(resolved(whole));
+                }
+                _ => {}
+            }
+        }
+        wholes
+    }
+
+    /// Refuses a statement about the rows of a table that loses a partition above it, in the file or in a migration that is not
+    /// done: the partition goes only in contract, and its rows would be among them.
+    pub(crate) fn refuse_behind_detach(&self, statement: &Statement) -> Result<(), Problem> {
+        if !is_about_rows(statement) {
+            return Ok(());
+        }
+        for name in &statement.objects {
+            let Some(table) = self.catalog.resolve(name, &self.settings.search_path) else { continue };
+            self.refuse_while_detaching(&statement.span, &table)?;
+            let detaches = |above: &&Statement| {
+                matches!(&above.kind, StatementKind::AlterTable { table: whole, actions, .. }
+                    if self.existing(whole).is_ok_and(|whole| whole == table)
+                        && actions.iter().any(|(_, action)| matches!(action, Action::DetachPartition { .. })))
+            };
+            if let Some(detach) = self.file.statements.iter().take(self.at).find(detaches) {
+                let title = format!(
+                    "a partition of `{}` is detached above, which is done in contract: its rows would be among these",
+                    table.plain()
+                );
+                return Err(Problem::new("order", statement.span.clone(), title, "this would come first")
+                    .and(detach.span.clone(), "this runs in contract")
+                    .help(
+                        "put it above the DETACH, if it means the same there; or into a migration of its own",
+                    ));
+            }
+        }
+        Ok(())
     }
 
     /// Notes a data job. Refused below a trigger that the file makes or drops on one of its tables: that changes in contract.
@@ -94,23 +162,16 @@ impl Draft<'_> {
 
     /// Refuses a statement of expand that reads or writes rows which the data job of an earlier migration has yet to come to.
     pub(crate) fn refuse_before_jobs(&self, statement: &Statement) -> Result<(), Problem> {
-        let about_rows = match &statement.kind {
-            StatementKind::CreateObject(object) => object.kind == ObjectKind::MaterializedView,
-            StatementKind::InsertValues { .. }
-            | StatementKind::Update { .. }
-            | StatementKind::Data(_)
-            | StatementKind::Other(_) => true,
-            _ => false,
-        };
+        let path = &self.settings.search_path;
         let named = |moving: &&Moving| {
-            let path = &self.settings.search_path;
             moving.role == Role::Rows
-                && statement
-                    .objects
-                    .iter()
-                    .any(|name| self.catalog.resolve(name, path).as_ref() == Some(&moving.table))
+                && statement.objects.iter().any(|name| {
+                    self.catalog.resolve(name, path).as_ref() == Some(&moving.table)
+                        || self.wholes(name).contains(&moving.table)
+                })
         };
-        let Some(other) = self.moving.iter().find(named).filter(|_| about_rows) else { return Ok(()) };
+        let other = self.moving.iter().find(named).filter(|_| is_about_rows(statement));
+        let Some(other) = other else { return Ok(()) };
         let title = format!(
             "migration {} is to change or read the rows of `{}` first",
             other.version,
@@ -118,5 +179,17 @@ impl Draft<'_> {
         );
         Err(Problem::new("in-flight", statement.span.clone(), title, "this would run before it")
             .help(format!("let it finish first: `migrate backfill {}`", other.version)))
+    }
+}
+
+/// Whether a statement reads or writes rows when it runs.
+fn is_about_rows(statement: &Statement) -> bool {
+    match &statement.kind {
+        StatementKind::CreateObject(object) => object.kind == ObjectKind::MaterializedView,
+        StatementKind::InsertValues { .. }
+        | StatementKind::Update { .. }
+        | StatementKind::Data(_)
+        | StatementKind::Other(_) => true,
+        _ => false,
     }
 }

@@ -44,7 +44,13 @@ impl Freeze {
             .iter()
             .map(|(column, default)| Self::says(&new, column, default.as_deref()))
             .collect();
-        let direct = if self.keys_act { "pg_catalog.pg_trigger_depth() = 0 AND " } else { "" };
+        // A foreign key takes away what it referred to; whatever else runs in a trigger is the application's.
+        let any = any.join(" OR ");
+        let by_code = if self.keys_act {
+            format!("(pg_catalog.pg_trigger_depth() = 0 OR {any}) AND ")
+        } else {
+            String::new()
+        };
         let [insert, update] = self.triggers();
         let trigger = |name: &Ident, event: &str, when: &str| {
             [
@@ -63,8 +69,8 @@ impl Freeze {
             ),
             format!("REVOKE ALL ON FUNCTION {function}() FROM PUBLIC"),
         ];
-        let changed = format!("{direct}{} <> {}", row("OLD"), row("NEW"));
-        let triggers = [trigger(&insert, "INSERT", &any.join(" OR ")), trigger(&update, "UPDATE", &changed)];
+        let changed = format!("{by_code}{} <> {}", row("OLD"), row("NEW"));
+        let triggers = [trigger(&insert, "INSERT", &any), trigger(&update, "UPDATE", &changed)];
         made.into_iter().chain(triggers.into_iter().flatten()).collect()
     }
 

@@ -265,12 +265,19 @@ fn decides(node: &SyntaxNode, tables: SyntaxKind) -> BTreeSet<String> {
 fn unusual(node: &SyntaxNode) -> Option<&'static str> {
     let only = |relation: SyntaxNode| has_token(&relation, SyntaxKind::ONLY_KW);
     let sample = |part: SyntaxNode| part.kind() == SyntaxKind::TABLESAMPLE_CLAUSE;
+    // The columns have other names then.
+    let renames = |part: SyntaxNode| {
+        part.kind() == SyntaxKind::RELATION_FROM_ITEM
+            && child(&part, SyntaxKind::FROM_ALIAS).is_some_and(|alias| alias.children().count() > 1)
+    };
     if has(node, SyntaxKind::WITH_CLAUSE) {
         Some("a data change with a WITH clause")
     } else if child(node, SyntaxKind::RELATION_NAME).is_some_and(only) {
         Some("a data change of ONLY a table")
     } else if node.descendants().any(sample) {
         Some("TABLESAMPLE in a data change")
+    } else if node.descendants().any(renames) {
+        Some("a list of columns behind the alias of a table")
     } else if has(node, SyntaxKind::RETURNING_CLAUSE) {
         Some("a data change with RETURNING")
     } else if has(node, SyntaxKind::WHERE_CURRENT_OF) || has(node, SyntaxKind::FOR_PORTION_OF) {

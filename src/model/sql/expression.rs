@@ -106,6 +106,8 @@ impl Expression {
                         }
                         return;
                     }
+                    // `schema.table.column`: which table that is, only the whole statement says.
+                    [base, _] if base.kind() == SyntaxKind::FIELD_EXPR => self.has_parameter_or_star = true,
                     // `(composite).field`: only the base can name a column.
                     [base, field] if field.kind() == SyntaxKind::NAME_REF => return self.visit(base, start),
                     _ => self.has_parameter_or_star = true,
@@ -142,12 +144,14 @@ impl Expression {
                 self.may_raise = true;
             }
             SyntaxKind::BIN_EXPR => self.may_raise |= !harmless_operator(node),
+            // They read columns that no expression names.
+            SyntaxKind::JOIN_USING_CLAUSE => self.has_parameter_or_star = true,
             _ => {}
         }
         let parameter = node
             .children_with_tokens()
             .filter_map(squawk_syntax::SyntaxElement::into_token)
-            .any(|token| token.kind() == SyntaxKind::POSITIONAL_PARAM);
+            .any(|token| matches!(token.kind(), SyntaxKind::POSITIONAL_PARAM | SyntaxKind::NATURAL_KW));
         self.has_parameter_or_star |= parameter;
         for child in node.children() {
             self.visit(&child, start);
@@ -179,7 +183,8 @@ impl Expression {
         self.has_query
     }
 
-    /// Whether it holds `*` or a parameter, which mean nothing in a mapping.
+    /// Whether it holds `*` or a parameter, which mean nothing in a mapping, or anything else that reads columns without naming
+    /// them so that it can be told which.
     pub(crate) fn has_parameter_or_star(&self) -> bool {
         self.has_parameter_or_star
     }

@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::kinds::Code;
-use super::{connect, run, text, try_run};
+use super::{connect, run, try_run};
 
 /// What a writer knows must be in the database, and what went wrong.
 #[derive(Debug, Default)]
