@@ -132,9 +132,9 @@ impl Engine {
             })
         };
         let fresh: Vec<MigrationFile> = due.iter().filter(|file| !stored(file)).cloned().collect();
-        let mut catalog = self.snapshot(session, &fresh, PLAN_WAIT).await?;
         let others: Vec<Entry> = situation.entries.iter().filter(|entry| !entry.untouched).cloned().collect();
         let mut moving: Vec<Moving> = self.moving(session, &others).await?;
+        let mut catalog = self.snapshot(session, &fresh, &moving, PLAN_WAIT).await?;
         let mut plans = Vec::new();
         for file in due {
             if stored(&file) {
@@ -150,15 +150,22 @@ impl Engine {
         Ok(plans)
     }
 
-    /// The tables that the files speak of. Waits up to `wait` for tables that somebody has locked.
+    /// The tables that the files speak of, and those whose rows are in flight: a file may read them through a view. Waits up to
+    /// `wait` for tables that somebody has locked.
     pub(crate) async fn snapshot(
         &self,
         session: &mut Session,
         files: &[MigrationFile],
+        moving: &[Moving],
         wait: Duration,
     ) -> Outcome<Catalog> {
         let statements = || files.iter().flat_map(|file| &file.statements);
-        let words: Vec<String> = statements().flat_map(|statement| statement.words.iter().cloned()).collect();
+        let mut words: Vec<String> = moving
+            .iter()
+            .filter(|moving| moving.is_about_rows())
+            .map(|moving| moving.table.name.as_str().to_owned())
+            .collect();
+        words.extend(statements().flat_map(|statement| statement.words.iter().cloned()));
         let defined: Vec<String> = statements()
             .flat_map(Statement::needs_definitions_of)
             .map(|table| table.as_str().to_owned())
@@ -302,7 +309,12 @@ impl Runner<'_> {
                     entries.iter().filter(|entry| entry.version != file.version).cloned().collect();
                 let moving = engine.moving(&mut self.session, &others).await?;
                 let catalog = engine
-                    .snapshot(&mut self.session, std::slice::from_ref(file), engine.limits.lock_total)
+                    .snapshot(
+                        &mut self.session,
+                        std::slice::from_ref(file),
+                        &moving,
+                        engine.limits.lock_total,
+                    )
                     .await?;
                 let (plan, _, _) = compile(file, &catalog, &moving, &engine.settings)?;
                 check_hash(&plan, wanted)?;

@@ -10,6 +10,7 @@ CREATE TABLE ev_1 PARTITION OF ev FOR VALUES FROM (0) TO (100);
 CREATE TABLE ev_2 PARTITION OF ev FOR VALUES FROM (100) TO (200);
 CREATE TABLE ev_d PARTITION OF ev DEFAULT;
 CREATE TABLE arch (at int, id bigint PRIMARY KEY);
+CREATE VIEW seen AS SELECT id FROM ev;
 INSERT INTO ev SELECT i % 300, i FROM generate_series(1, 300) AS i;";
 
 const LOADED: &str = "CREATE TABLE loaded (LIKE ev INCLUDING ALL); INSERT INTO loaded SELECT 200 + i, i FROM generate_series(1, 9) AS i;";
@@ -23,6 +24,7 @@ async fn rows_of_a_partition_that_goes_are_not_met_by_what_stands_below() {
         "INSERT INTO arch SELECT at, id FROM ev;",
         "UPDATE arch SET at = ev.at FROM ev WHERE ev.id = arch.id;",
         "DELETE FROM arch WHERE id IN (SELECT id FROM ev);",
+        "DELETE FROM arch WHERE id IN (SELECT id FROM seen);",
         "INSERT INTO ev VALUES (7, 9999);",
         "CREATE TABLE events (at int, id bigint PRIMARY KEY); INSERT INTO events SELECT at, id FROM ev; DROP TABLE ev;",
     ];

@@ -195,9 +195,8 @@ impl Draft<'_> {
         span: &Range<usize>,
         table: &QualifiedName,
     ) -> Result<(), Problem> {
-        let leaves = |moving: &&Moving| {
-            &moving.table == table && moving.column.as_str().is_empty() && moving.role != Role::Rows
-        };
+        let leaves =
+            |moving: &&Moving| &moving.table == table && moving.is_about_rows() && moving.role != Role::Rows;
         let Some(other) = self.moving.iter().find(leaves) else { return Ok(()) };
         let is_whole = self.catalog.table(table).is_some_and(|known| known.partitions.is_some());
         let (title, label) = if is_whole {

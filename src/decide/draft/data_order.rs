@@ -34,6 +34,11 @@ impl Moving {
         };
         plan.apart.iter().map(apart)
     }
+
+    /// Whether it is no column that is in flight, but rows of the table.
+    pub(crate) fn is_about_rows(&self) -> bool {
+        self.column.as_str().is_empty()
+    }
 }
 
 impl Draft<'_> {
@@ -53,13 +58,12 @@ impl Draft<'_> {
             StatementKind::CreateObject(object) if object.kind == ObjectKind::MaterializedView => None,
             _ => return Ok(()),
         };
-        let with_wholes = |name: &Name| -> Vec<Ident> {
-            std::iter::once(name.name.clone())
-                .chain(self.wholes(name).into_iter().map(|whole| whole.name))
-                .collect()
+        let concerned = |name: &Name| -> Vec<Ident> {
+            let tables = self.rows_of(name).into_iter().map(|table| table.name);
+            std::iter::once(name.name.clone()).chain(tables).collect()
         };
-        let named: Vec<Ident> = statement.objects.iter().flat_map(with_wholes).collect();
-        let targets = target.map(with_wholes).unwrap_or_default();
+        let named: Vec<Ident> = statement.objects.iter().flat_map(concerned).collect();
+        let targets = target.map(concerned).unwrap_or_default();
         let clash = self.planned_jobs.iter().find(|job| {
             named.contains(&job.target) || targets.iter().any(|target| job.names.contains(target))
         });
@@ -72,6 +76,17 @@ impl Draft<'_> {
         )
         .and(job.span.clone(), "this is done in batches, when its turn comes")
         .help("split the file: what stands below the data job goes into a migration of its own"))
+    }
+
+    /// The tables whose rows are meant by a name: the table, those that a view reads, and those that they are partitions of.
+    fn rows_of(&self, name: &Name) -> Vec<QualifiedName> {
+        let mut tables = self.wholes(name);
+        if let Some(named) = self.catalog.resolve(name, &self.settings.search_path) {
+            let read = self.catalog.tables.iter().filter(|known| known.read_by.contains(&named));
+            tables.extend(read.map(|known| known.name.clone()));
+            tables.push(named);
+        }
+        tables
     }
 
     /// The partitioned tables that hold the rows of a table too, by the catalog and by what stands above in the file.
@@ -110,8 +125,7 @@ impl Draft<'_> {
         if !is_about_rows(statement) {
             return Ok(());
         }
-        for name in &statement.objects {
-            let Some(table) = self.catalog.resolve(name, &self.settings.search_path) else { continue };
+        for table in statement.objects.iter().flat_map(|name| self.rows_of(name)) {
             self.refuse_while_detaching(&statement.span, &table)?;
             let detaches = |above: &&Statement| {
                 matches!(&above.kind, StatementKind::AlterTable { table: whole, actions, .. }
@@ -162,13 +176,9 @@ impl Draft<'_> {
 
     /// Refuses a statement of expand that reads or writes rows which the data job of an earlier migration has yet to come to.
     pub(crate) fn refuse_before_jobs(&self, statement: &Statement) -> Result<(), Problem> {
-        let path = &self.settings.search_path;
         let named = |moving: &&Moving| {
             moving.role == Role::Rows
-                && statement.objects.iter().any(|name| {
-                    self.catalog.resolve(name, path).as_ref() == Some(&moving.table)
-                        || self.wholes(name).contains(&moving.table)
-                })
+                && statement.objects.iter().any(|name| self.rows_of(name).contains(&moving.table))
         };
         let other = self.moving.iter().find(named).filter(|_| is_about_rows(statement));
         let Some(other) = other else { return Ok(()) };
