@@ -33,7 +33,7 @@ use crate::decide::draft::{Moving, Role, Settings};
 use crate::decide::plan::{FORMAT, Plan, SealedColumn};
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::throttle::Throttles;
-use crate::pg::install;
+use crate::pg::install::{self, Server};
 use crate::pg::lease::Lease;
 use crate::pg::ledger::{Entry, Ledger, Stored};
 use crate::pg::locks::Blocker;
@@ -121,6 +121,11 @@ impl Engine {
 
     /// A session on a server that can be worked with.
     pub(crate) async fn session(&self, name: &str) -> Outcome<Session> {
+        Ok(self.session_on(name).await?.0)
+    }
+
+    /// The same, with what the server is.
+    async fn session_on(&self, name: &str) -> Outcome<(Session, Server)> {
         let mut session = Session::connect(&self.target, name).await?;
         let server = install::server(&mut session, &self.ledger.schema).await?;
         if server.version < OLDEST_SERVER {
@@ -129,13 +134,13 @@ impl Engine {
                 server.version_text
             )));
         }
-        Ok(session)
+        Ok((session, server))
     }
 
     /// A session on a server that can be written to.
     pub(crate) async fn writing_session(&self, name: &str) -> Outcome<Session> {
-        let mut session = self.session(name).await?;
-        if install::server(&mut session, &self.ledger.schema).await?.in_recovery {
+        let (session, server) = self.session_on(name).await?;
+        if server.in_recovery {
             return Err(Failure::environment(format!(
                 "{} is a standby and takes no writes",
                 self.target.place()

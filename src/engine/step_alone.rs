@@ -13,6 +13,9 @@ use crate::words::fault;
 /// How long an index build or another step without a transaction may take.
 const ALONE_DEADLINE: &str = "12h";
 
+/// How often somebody looks whom such a step waits for.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+
 /// What to ask the catalog about a step without a transaction.
 pub(super) struct Catalog<'a> {
     pub(super) verify: &'a str,
@@ -130,9 +133,10 @@ impl Runner<'_> {
     fn watch(&self, step: &Step) -> tokio::task::JoinHandle<()> {
         let (engine, pid, title) = (self.engine.clone(), self.session.pid, step.title.clone());
         tokio::spawn(async move {
+            // Most are done before there is something to report.
+            tokio::time::sleep(WATCH_EVERY).await;
             let Ok(mut session) = Session::connect(&engine.target, "migrate watch").await else { return };
             for attempt in 1.. {
-                tokio::time::sleep(Duration::from_secs(2)).await;
                 match waits_for(&mut session, &engine.ledger.schema, pid).await {
                     Ok(blockers) if blockers.is_empty() => {}
                     Ok(blockers) => {
@@ -140,6 +144,7 @@ impl Runner<'_> {
                     }
                     Err(_) => return,
                 }
+                tokio::time::sleep(WATCH_EVERY).await;
             }
         })
     }

@@ -1,5 +1,7 @@
 //! Reads the catalog snapshot and fingerprints.
 
+use serde_json::{Map, Value};
+
 use crate::decide::plan::SealedColumn;
 use crate::model::catalog::{Catalog, Conversion};
 use crate::pg::error::PgError;
@@ -9,6 +11,7 @@ use crate::words::ident::{Ident, QualifiedName};
 const SNAPSHOT: &str = include_str!("sql/catalog.sql");
 const FINGERPRINT: &str = include_str!("sql/fingerprint.sql");
 const THINGS: &str = include_str!("sql/things.sql");
+const THINGS_OF_COLUMNS: &str = include_str!("sql/things_of_columns.sql");
 
 /// The snapshot of every table whose name is among `words`, with the definitions of indexes and constraints of those among `defined`.
 ///
@@ -30,10 +33,7 @@ pub(crate) async fn snapshot(
 ///
 /// # Errors
 /// Whatever the server says.
-pub(crate) async fn fingerprint(
-    session: &mut Session,
-    tables: &[QualifiedName],
-) -> Result<serde_json::Value, PgError> {
+pub(crate) async fn fingerprint(session: &mut Session, tables: &[QualifiedName]) -> Result<Value, PgError> {
     let names = tables.iter().map(ToString::to_string).collect();
     session.one(FINGERPRINT, &[Param::Texts(names)]).await
 }
@@ -50,19 +50,22 @@ pub(crate) async fn things(
     ledger: &Ident,
     prefix: &str,
     replaced: &[&SealedColumn],
-) -> Result<serde_json::Value, PgError> {
-    let tables = replaced.iter().map(|sealed| sealed.table.to_string()).collect();
-    let columns = replaced.iter().map(|sealed| sealed.column.as_str().to_owned()).collect();
-    let hidden = replaced.iter().map(|sealed| sealed.hidden.as_str().to_owned()).collect();
-    let params = [
-        Param::Texts(names),
-        ledger.as_str().into(),
-        prefix.into(),
-        Param::Texts(tables),
-        Param::Texts(columns),
-        Param::Texts(hidden),
-    ];
-    session.one(THINGS, &params).await
+) -> Result<Value, PgError> {
+    let params = [Param::Texts(names), ledger.as_str().into(), prefix.into()];
+    let mut things: Map<String, Value> = session.one(THINGS, &params).await?;
+    if !replaced.is_empty() {
+        let texts = |text: fn(&SealedColumn) -> String| {
+            Param::Texts(replaced.iter().map(|sealed| text(sealed)).collect())
+        };
+        let params = [
+            texts(|sealed| sealed.table.to_string()),
+            texts(|sealed| sealed.column.as_str().to_owned()),
+            texts(|sealed| sealed.hidden.as_str().to_owned()),
+        ];
+        let of_columns: Map<String, Value> = session.one(THINGS_OF_COLUMNS, &params).await?;
+        things.extend(of_columns);
+    }
+    Ok(Value::Object(things))
 }
 
 /// The function that a name with types means, as `pg_describe_object` names it; none if there is no such function or type.

@@ -194,8 +194,10 @@ SELECT coalesce((pg_relation_size(to_regclass($1)) + current_setting('block_size
 -- name: job_parts
 -- Purpose: the tables that hold the rows of a table: its partitions, or itself. $1 table, quoted; $2 its name while sealed.
 SELECT n.nspname AS schema, c.relname AS name, c.oid::bigint AS oid
-FROM coalesce(to_regclass($2), to_regclass($1)) AS whole(oid), pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.relkind <> 'p' AND (c.oid = whole.oid OR c.oid IN (SELECT p.relid FROM pg_partition_tree(whole.oid) AS p WHERE p.isleaf))
+FROM coalesce(to_regclass($2), to_regclass($1)) AS whole (oid)
+CROSS JOIN LATERAL (SELECT whole.oid UNION SELECT p.relid FROM pg_partition_tree(whole.oid) AS p WHERE p.isleaf) AS part (oid)
+JOIN pg_class AS c ON c.oid = part.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind <> 'p'
 ORDER BY n.nspname, c.relname
 
 -- name: job_admit
