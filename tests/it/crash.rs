@@ -1,14 +1,17 @@
 //! The fourth journey: every kind of change, every named fault point, under old and new writers. The process is killed,
 //! its sessions are terminated, or a connection is lost after COMMIT was sent; then the same command is run again.
 //!
-//! A plain run hits each point of each kind once, at a passage and with a fault drawn from a printed seed. With
-//! `PONTOON_FULL_MATRIX=1` it hits each point in each command, with each fault; `PONTOON_SEED` repeats a draw.
+//! A plain run hits each point of each kind once, in a command, at a passage and with a fault drawn from a printed seed. With
+//! `PONTOON_FULL_MATRIX=1` it hits each point in each command, with each fault; `PONTOON_SEED` repeats a draw. A migration lives
+//! through several: each of its commands meets one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use tokio::sync::Semaphore;
 
@@ -19,8 +22,10 @@ use super::support::shape::{expect_same, leftovers, shape};
 use super::support::traffic::{Manner, Writer};
 use super::support::{Project, Ran, finish, register, text};
 
+type Command = &'static [&'static str];
+
 /// Commands that bring a migration to its end, through a reopen.
-const FORWARD: [&[&str]; 5] = [
+const FORWARD: [Command; 5] = [
     &["expand"],
     &["backfill"],
     &["contract"],
@@ -28,14 +33,14 @@ const FORWARD: [&[&str]; 5] = [
     &["contract", "--soak", "0s"],
 ];
 
-/// The same without it, for a fault before the seal.
-const STRAIGHT: [&[&str]; 3] = [&["expand"], &["backfill"], &["contract", "--soak", "0s"]];
+/// The same without it, where no fault is left behind the seal.
+const STRAIGHT: [Command; 3] = [&["expand"], &["backfill"], &["contract", "--soak", "0s"]];
 
 /// Commands that end in an abort.
-const BACKWARD: [&[&str]; 3] = [&["expand"], &["backfill"], &["abort", "7", "--discard-new-data"]];
+const BACKWARD: [Command; 3] = [&["expand"], &["backfill"], &["abort", "7", "--discard-new-data"]];
 
 /// How many runs go on at the same time.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -44,15 +49,37 @@ enum Fault {
     CutCommit,
 }
 
-/// One run: the commands, which of them meets the fault, where and which.
-#[derive(Clone)]
-struct Case {
-    kind: &'static Kind,
-    commands: &'static [&'static [&'static str]],
-    command: usize,
+/// Where a command meets which fault.
+#[derive(Debug, Clone)]
+struct Hit {
     /// A fault point with its passage, or the number of the COMMIT to cut.
     point: String,
     fault: Fault,
+}
+
+impl Hit {
+    /// The fault point without its passage.
+    fn name(&self) -> &str {
+        self.point.split('@').next().unwrap_or_default()
+    }
+}
+
+/// One run: the commands, and what each meets.
+struct Life {
+    kind: &'static Kind,
+    commands: Vec<(Command, Option<Hit>)>,
+}
+
+impl fmt::Display for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.kind.name)?;
+        for (command, hit) in &self.commands {
+            if let Some(Hit { point, fault }) = hit {
+                write!(f, ", {fault:?} at {point} in {}", command.join(" "))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Fault points that are named in the source.
@@ -78,26 +105,44 @@ fn declared() -> BTreeSet<String> {
     points
 }
 
-/// The points that each command of a script passes, in order, without any fault, and the COMMITs it sends.
-async fn passages(kind: &'static Kind, commands: &[&[&str]]) -> Vec<(Vec<String>, usize)> {
-    let project = Project::new(kind.setup, &[("0007_change.sql", kind.migration)]).await;
-    let mut connection = project.database.connect().await;
+/// What a command comes by without a fault: its points, in order, and how many COMMITs it sends.
+struct Passage {
+    command: Command,
+    points: Vec<String>,
+    commits: usize,
+}
+
+/// What each command passes. Nobody writes meanwhile, so that nothing is tried twice and counted.
+async fn passages(kind: &'static Kind) -> Vec<Passage> {
+    let files = [("0007_change.sql", kind.migration)];
+    let project = Project::new(kind.setup, &files).await;
     let mut all = Vec::new();
-    for arguments in commands {
-        if !prepare(&mut connection, arguments).await {
-            all.push((Vec::new(), 0));
-            continue;
+    for (at, command) in FORWARD.into_iter().enumerate() {
+        if command == FORWARD[2] {
+            let copy = Project::on(project.database.copy().await, &files);
+            all.push(pass(&copy, BACKWARD[at]).await);
         }
-        let proxy = Proxy::start(&project.database.url, 0).await;
-        let trace = project.path("trace");
-        let mut command = project.command_at(&proxy.url, arguments);
-        command.env("PONTOON_FAULT_TRACE", &trace);
-        finish(command).await.expect(0);
-        let text = std::fs::read_to_string(&trace).unwrap_or_default();
-        let _ = std::fs::remove_file(&trace);
-        all.push((text.lines().map(str::to_owned).collect(), proxy.commits()));
+        all.push(pass(&project, command).await);
     }
     all
+}
+
+async fn pass(project: &Project, command: Command) -> Passage {
+    let mut connection = project.database.connect().await;
+    let mut passage = Passage { command, points: Vec::new(), commits: 0 };
+    if prepare(&mut connection, command).await {
+        let proxy = Proxy::start(&project.database.url, 0).await;
+        let trace = project.path("trace");
+        let mut traced = project.command_at(&proxy.url, command);
+        traced.env("PONTOON_FAULT_TRACE", &trace);
+        finish(traced).await.expect(0);
+        let passed = std::fs::read_to_string(&trace).unwrap_or_default();
+        let _ = std::fs::remove_file(&trace);
+        passage.points = passed.lines().map(str::to_owned).collect();
+        passage.commits = proxy.commits();
+    }
+    connection.close().await.unwrap();
+    passage
 }
 
 /// Contract wants to have seen the new version. False if there is nothing to reopen: a migration that seals nothing is
@@ -109,42 +154,53 @@ async fn prepare(connection: &mut PgConnection, arguments: &[&str]) -> bool {
     arguments[0] != "reopen" || text(connection, "SELECT pontoon.phase('7')").await != "done"
 }
 
-/// The cases of one kind.
-async fn cases(kind: &'static Kind, rng: &mut Rng, full: bool) -> Vec<Case> {
-    let mut cases = Vec::new();
-    let mut all: Vec<Case> = Vec::new();
-    for commands in [&FORWARD[..], &BACKWARD[..]] {
-        for (command, (points, commits)) in passages(kind, commands).await.into_iter().enumerate() {
-            let distinct: BTreeSet<&String> = points.iter().collect();
-            let before_the_seal = commands == FORWARD && command < 2 && !full;
-            let commands = if before_the_seal { &STRAIGHT[..] } else { commands };
-            for point in distinct {
-                let times = points.iter().filter(|passed| *passed == point).count();
-                let point = format!("{point}@{}", rng.usize(1..=times));
-                for fault in [Fault::Kill, Fault::Terminate] {
-                    all.push(Case { kind, commands, command, point: point.clone(), fault });
-                }
-            }
-            if commits > 0 {
-                // Later ones depend on how fast the batches were.
-                let point = rng.usize(1..=commits.min(3)).to_string();
-                all.push(Case { kind, commands, command, point, fault: Fault::CutCommit });
+/// The faults that the commands of a kind are to meet.
+fn draw(passages: &[Passage], rng: &mut Rng, full: bool) -> BTreeMap<Command, Vec<Hit>> {
+    let mut all: Vec<(Command, Hit)> = Vec::new();
+    for Passage { command, points, commits } in passages {
+        let distinct: BTreeSet<&String> = points.iter().collect();
+        for point in distinct {
+            let times = points.iter().filter(|passed| *passed == point).count();
+            let point = format!("{point}@{}", rng.usize(1..=times));
+            for fault in [Fault::Kill, Fault::Terminate] {
+                all.push((command, Hit { point: point.clone(), fault }));
             }
         }
+        if *commits > 0 {
+            // Later ones depend on how fast the batches were.
+            let point = rng.usize(1..=*commits.min(&3)).to_string();
+            all.push((command, Hit { point, fault: Fault::CutCommit }));
+        }
     }
-    if full {
-        return all;
+    rng.shuffle(&mut all);
+    let mut drawn = BTreeSet::new();
+    let mut hits: BTreeMap<Command, Vec<Hit>> = BTreeMap::new();
+    for (command, hit) in all {
+        let name = match hit.fault {
+            Fault::CutCommit => format!("commit of {}", command[0]),
+            Fault::Kill | Fault::Terminate => hit.name().to_owned(),
+        };
+        if full || drawn.insert(name) {
+            hits.entry(command).or_default().push(hit);
+        }
     }
-    let name = |case: &Case| match case.fault {
-        Fault::CutCommit => format!("commit of {}", case.commands[case.command][0]),
-        Fault::Kill | Fault::Terminate => case.point.split('@').next().unwrap_or_default().to_owned(),
-    };
-    let names: BTreeSet<String> = all.iter().map(name).collect();
-    for wanted in names {
-        let of_point: Vec<&Case> = all.iter().filter(|case| name(case) == wanted).collect();
-        cases.push(of_point[rng.usize(0..of_point.len())].clone());
+    hits
+}
+
+/// As few lives as meet all of them.
+fn lives(kind: &'static Kind, mut hits: BTreeMap<Command, Vec<Hit>>) -> Vec<Life> {
+    let mut lives = Vec::new();
+    while !hits.is_empty() {
+        let script = match () {
+            () if hits.contains_key(BACKWARD[2]) => &BACKWARD[..],
+            () if FORWARD[2..].iter().any(|command| hits.contains_key(command)) => &FORWARD,
+            () => &STRAIGHT,
+        };
+        let mut meet = |command: &Command| (*command, hits.get_mut(command).and_then(Vec::pop));
+        lives.push(Life { kind, commands: script.iter().map(&mut meet).collect() });
+        hits.retain(|_, left| !left.is_empty());
     }
-    cases
+    lives
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,31 +218,24 @@ async fn killed_anywhere_the_same_command_finishes() {
         let (permits, mut rng) = (Arc::clone(&permits), Rng::with_seed(rng.u64(..)));
         looked_at.spawn(async move {
             let _permit = permits.acquire_owned().await.unwrap();
-            cases(kind, &mut rng, full).await
+            lives(kind, draw(&passages(kind).await, &mut rng, full))
         });
     }
-    let all: Vec<Case> = looked_at.join_all().await.into_iter().flatten().collect();
-    let hit: BTreeSet<String> = all
-        .iter()
-        .filter(|case| case.fault != Fault::CutCommit)
-        .filter_map(|case| case.point.split('@').next().map(str::to_owned))
-        .collect();
-    assert!(is_partial() || hit == declared(), "a declared fault point is never passed");
-    println!("{} cases, {} fault points", all.len(), hit.len());
-    assert!(is_partial() || all.len() >= KINDS.len() * 15, "only {} cases", all.len());
+    let all: Vec<Life> = looked_at.join_all().await.into_iter().flatten().collect();
+    let hits: Vec<&Hit> =
+        all.iter().flat_map(|life| &life.commands).filter_map(|(_, hit)| hit.as_ref()).collect();
+    let named = hits.iter().filter(|hit| hit.fault != Fault::CutCommit).map(|hit| hit.name().to_owned());
+    let points: BTreeSet<String> = named.collect();
+    assert!(is_partial() || points == declared(), "a declared fault point is never passed");
+    println!("{} faults at {} points and commits, in {} lives", hits.len(), points.len(), all.len());
+    assert!(is_partial() || hits.len() >= KINDS.len() * 15, "only {} faults", hits.len());
     let mut running = tokio::task::JoinSet::new();
-    for case in all {
+    for life in all {
         let permits = Arc::clone(&permits);
         running.spawn(async move {
             let _permit = permits.acquire_owned().await.unwrap();
-            let label = format!(
-                "{}: {:?} at {} in {}",
-                case.kind.name,
-                case.fault,
-                case.point,
-                case.commands[case.command].join(" ")
-            );
-            let done = tokio::spawn(async move { survive(&case).await }).await;
+            let label = life.to_string();
+            let done = tokio::spawn(async move { survive(&life).await }).await;
             (label, done.map_err(|error| error.to_string()))
         });
     }
@@ -197,11 +246,11 @@ async fn killed_anywhere_the_same_command_finishes() {
             failed.push(format!("{label}: {error}"));
         }
     }
-    assert!(failed.is_empty(), "{} cases failed:\n{}", failed.len(), failed.join("\n"));
+    assert!(failed.is_empty(), "{} lives failed:\n{}", failed.len(), failed.join("\n"));
 }
 
-async fn survive(case: &Case) {
-    let kind = case.kind;
+async fn survive(life: &Life) {
+    let kind = life.kind;
     let project = Project::new(kind.setup, &[("0007_change.sql", kind.migration)]).await;
     let url = project.database.url.clone();
     let mut connection = project.database.connect().await;
@@ -210,7 +259,7 @@ async fn survive(case: &Case) {
     let manner = || Manner { pause: Duration::from_millis(10), ..Manner::default() };
     let mut old = Some(Writer::start_as(&url, &kind.old, 0, manner()));
     let mut new = None;
-    for (at, arguments) in case.commands.iter().enumerate() {
+    for (arguments, hit) in &life.commands {
         if arguments[0] == "contract"
             && let Some(writer) = old.take()
         {
@@ -220,8 +269,8 @@ async fn survive(case: &Case) {
         if !prepare(&mut connection, arguments).await {
             continue;
         }
-        if at == case.command {
-            with_fault(&project, &mut connection, arguments, case).await;
+        if let Some(hit) = hit {
+            with_fault(&project, &mut connection, arguments, hit).await;
             // Nobody else changed anything.
             let doctor = project.migrate(&["doctor"]).await;
             assert!(
@@ -232,8 +281,8 @@ async fn survive(case: &Case) {
         }
         project.migrate(arguments).await.expect(0);
     }
-    if case.commands == BACKWARD {
-        let account = old.take().unwrap().stop().await;
+    if let Some(old) = old {
+        let account = old.stop().await;
         account.expect_no_errors_at_all("old code");
         assert!(account.wrong(&mut connection, &kind.old).await.is_empty(), "rows of old code are wrong");
         if kind.abort_leaves.is_empty() {
@@ -257,21 +306,23 @@ async fn survive(case: &Case) {
 const WRITTEN: usize = 1_400;
 
 /// Runs the command so that it meets the fault, and asserts that it did.
-async fn with_fault(project: &Project, connection: &mut PgConnection, arguments: &[&str], case: &Case) {
-    match case.fault {
+async fn with_fault(project: &Project, connection: &mut PgConnection, arguments: &[&str], hit: &Hit) {
+    match hit.fault {
         Fault::Kill => {
             let mut command = project.command(arguments);
-            command.env("PONTOON_FAULT", &case.point);
+            command.env("PONTOON_FAULT", &hit.point);
             let ran = finish(command).await;
             assert_eq!(ran.code, None, "the kill did not land\n{}{}", ran.stdout, ran.stderr);
         }
         Fault::Terminate => {
             let pause = project.path("paused");
             let mut command = project.command(arguments);
-            command.env("PONTOON_FAULT", &case.point).env("PONTOON_FAULT_PAUSE", &pause);
+            command.env("PONTOON_FAULT", &hit.point).env("PONTOON_FAULT_PAUSE", &pause);
             let running = tokio::spawn(finish(command));
             while !pause.exists() {
-                assert!(!running.is_finished(), "the fault point was not reached");
+                if running.is_finished() {
+                    panic!("the fault point was not reached: {:?}", running.await.unwrap());
+                }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             let ended = text(
@@ -285,9 +336,9 @@ async fn with_fault(project: &Project, connection: &mut PgConnection, arguments:
             may_fail(&running.await.unwrap());
         }
         Fault::CutCommit => {
-            let proxy = Proxy::start(&project.database.url, case.point.parse().unwrap()).await;
+            let proxy = Proxy::start(&project.database.url, hit.point.parse().unwrap()).await;
             let ran = finish(project.command_at(&proxy.url, arguments)).await;
-            assert!(proxy.commits() >= case.point.parse().unwrap(), "the COMMIT was not sent");
+            assert!(proxy.commits() >= hit.point.parse().unwrap(), "the COMMIT was not sent");
             may_fail(&ran);
         }
     }

@@ -35,7 +35,7 @@ pub(crate) async fn plain(kind: &'static Kind) -> (String, String) {
 pub(crate) async fn old_rows(connection: &mut PgConnection) -> String {
     let table = text(connection, "SELECT coalesce(to_regclass('users'), to_regclass('people'))::text").await;
     let rows = format!(
-        "SELECT string_agg((SELECT string_agg(format('%s=%s', key, value), ' ' ORDER BY key) FROM jsonb_each_text(to_jsonb(u) - 'token')), E'\\n' ORDER BY u.id)
+        "SELECT string_agg((to_jsonb(u) - 'token')::text, E'\\n' ORDER BY u.id)
          FROM {table} AS u WHERE id <= 3000",
     );
     text(connection, &rows).await

@@ -15,6 +15,7 @@ INSERT INTO t (id) SELECT generate_series(1, 10);";
 
 #[tokio::test]
 async fn what_stands_in_the_way_is_listed_before_anything_runs() {
+    let project = Project::new(SETUP, &[]).await;
     for (file, says) in [
         ("DROP VIEW v;", "view public.w"),
         ("DROP TYPE mood;", "column mood of table public.t"),
@@ -41,7 +42,7 @@ async fn what_stands_in_the_way_is_listed_before_anything_runs() {
         ),
         ("ALTER VIEW v RENAME TO w;", "`public.w` exists already"),
     ] {
-        let project = Project::new(SETUP, &[("0001_x.sql", file)]).await;
+        project.write("0001_x.sql", file);
         let ran = project.migrate(&["expand"]).await;
         ran.expect(1);
         assert!(ran.stderr.contains(says), "{file}\n{}", ran.stderr);
@@ -131,6 +132,9 @@ async fn files_that_would_end_half_way_or_wrong_are_refused_before_anything_runs
          CREATE POLICY p ON t USING (name <> ''); CREATE FUNCTION norm(x text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT x';
          CREATE FUNCTION typed(x t.name%TYPE) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT x';"
     );
+    let project = Project::new(&setup, &[]).await;
+    let mut connection = project.database.connect().await;
+    let before = shape(&mut connection).await;
     for file in [
         "REVOKE ALL ON o FROM PUBLIC; DROP TABLE o;",
         "REVOKE ALL ON w FROM PUBLIC; ALTER VIEW w RENAME TO x;",
@@ -159,9 +163,7 @@ async fn files_that_would_end_half_way_or_wrong_are_refused_before_anything_runs
         "ALTER TABLE u RENAME TO us; CREATE INDEX ON u (t_id);",
         "ALTER TABLE u RENAME TO us; INSERT INTO us VALUES (1, 1);",
     ] {
-        let project = Project::new(&setup, &[("0001_x.sql", file)]).await;
-        let mut connection = project.database.connect().await;
-        let before = shape(&mut connection).await;
+        project.write("0001_x.sql", file);
         let ran = project.migrate(&["expand"]).await;
         assert_eq!(ran.code, Some(1), "{file}\n{}{}", ran.stdout, ran.stderr);
         assert_eq!(shape(&mut connection).await, before, "{file}");

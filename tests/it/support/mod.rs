@@ -79,6 +79,13 @@ impl Database {
         Self { url: server_url(&name), name }
     }
 
+    /// A copy as it is now. Sessions in it must be at their end.
+    pub(crate) async fn copy(&self) -> Self {
+        let name = format!("pontoon_test_{:x}", fastrand::u64(..));
+        administer(format!("CREATE DATABASE {name} TEMPLATE {}", self.name)).await;
+        Self { url: server_url(&name), name }
+    }
+
     pub(crate) async fn connect(&self) -> PgConnection {
         connect(&self.url).await
     }
@@ -183,12 +190,18 @@ impl From<Output> for Ran {
 impl Project {
     /// A database prepared by `setup`, and the files, named without the folder.
     pub(crate) async fn new(setup: &str, files: &[(&str, &str)]) -> Self {
-        let project = Self { database: Database::new().await, folder: tempfile::tempdir().unwrap() };
+        let project = Self::on(Database::new().await, files);
+        project.database.run(setup).await;
+        project
+    }
+
+    /// A database that is there already, and the files.
+    pub(crate) fn on(database: Database, files: &[(&str, &str)]) -> Self {
+        let project = Self { database, folder: tempfile::tempdir().unwrap() };
         std::fs::create_dir(project.path("migrations")).unwrap();
         for (name, text) in files {
             project.write(name, text);
         }
-        project.database.run(setup).await;
         project
     }
 
