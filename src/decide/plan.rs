@@ -37,6 +37,9 @@ pub(crate) struct Plan {
     /// Partitions that contract takes out of their tables, and a reopen puts back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) apart: Vec<QualifiedName>,
+    /// Columns from which others are computed until contract; without a column, tables whose rows make those of another one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) followed: Vec<(QualifiedName, Ident)>,
     /// Tables and columns that expand brings into being, as `schema.table` and `schema.table.column`.
     pub(crate) adds: Vec<String>,
     /// Columns that its changes name, as `schema.table.column`.
@@ -362,9 +365,9 @@ impl Plan {
         checksum(&serde_json::to_string(self).unwrap_or_default())
     }
 
-    /// The tables whose rows its data jobs read or change.
+    /// The tables whose rows its data jobs and moves read or change.
     pub(crate) fn tables_of_jobs(&self) -> Vec<QualifiedName> {
-        let jobs: Vec<&Job> = self.jobs.iter().filter(|job| matches!(job.work, Work::Once(_))).collect();
+        let jobs: Vec<&Job> = self.jobs.iter().filter(|job| !matches!(job.work, Work::Convert(_))).collect();
         if jobs.is_empty() {
             return Vec::new();
         }
@@ -372,6 +375,12 @@ impl Plan {
         let mut tables: Vec<QualifiedName> = self.tables.iter().filter(touched).cloned().collect();
         tables.extend(jobs.into_iter().map(|job| job.table.clone()));
         tables
+    }
+
+    /// The tables of which its UPDATEs fill or mend columns.
+    pub(crate) fn filled(&self) -> impl Iterator<Item = &QualifiedName> {
+        let says = |job: &&Job| matches!(&job.work, Work::Convert(convert) if !convert.quiet);
+        self.jobs.iter().filter(says).map(|job| &job.table)
     }
 
     /// Whether to run it a second time, after an abort, would do something to the data a second time.

@@ -66,7 +66,7 @@ impl Engine {
         Ok(done)
     }
 
-    /// Data jobs on the same rows are done in the order in which they were written.
+    /// Data jobs and moves on the same rows are done, and behind what fills them, in the order in which they were written.
     async fn check_order(&self, session: &mut Session, entry: &Entry) -> Outcome<()> {
         let (plan, _) = self.stored_plan(session, entry.version).await?;
         let tables = plan.tables_of_jobs();
@@ -75,7 +75,9 @@ impl Engine {
                 continue;
             }
             let (other, _) = self.stored_plan(session, earlier.version).await?;
-            if let Some(table) = other.tables_of_jobs().iter().find(|table| tables.contains(table)) {
+            let mut rows = other.tables_of_jobs();
+            rows.extend(other.filled().cloned());
+            if let Some(table) = rows.iter().find(|table| tables.contains(table)) {
                 let (version, table) = (earlier.version, table.plain());
                 let title = format!("migration {version} is to change or read the rows of {table} first");
                 return Err(Failure::refused(title).next(format!("migrate backfill {version}")));

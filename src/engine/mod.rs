@@ -231,12 +231,17 @@ pub(crate) fn moving_columns(plan: &Plan) -> Vec<Moving> {
             let shadow = |sealed: &SealedColumn| {
                 sealed.table == table && &sealed.going == column && &sealed.column != column
             };
+            let followed = plan.followed.iter().any(|(of, name)| of == &table && name == column);
             let role = if plan.sealed.iter().any(shadow) {
                 Role::Shadow
             } else if plan.sealed.iter().any(sealed) {
                 Role::Leaves
             } else if new {
                 Role::Computed
+            } else if followed {
+                Role::Followed
+            } else if column.as_str().is_empty() {
+                Role::Apart
             } else {
                 Role::Read
             };

@@ -14,6 +14,7 @@ mod bad_input;
 mod crash;
 mod data_jobs;
 mod docs;
+mod file_order;
 mod gate;
 mod in_flight;
 mod journeys;

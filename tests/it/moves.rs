@@ -600,3 +600,48 @@ async fn a_row_that_found_no_place_stops_contract() {
         project.migrate(&["contract"]).await.expect(0).says("sealed");
     }
 }
+
+/// Where nothing is told to the source, a value that the target refuses leaves no other one in its place.
+#[tokio::test]
+async fn an_update_that_the_target_refuses_is_found_without_a_down() {
+    let setup = "CREATE TABLE customers (id bigint PRIMARY KEY, email text); INSERT INTO customers VALUES (1, 'old');
+        CREATE TABLE orders (id bigint PRIMARY KEY, customer_id bigint); CREATE INDEX ON orders (customer_id); INSERT INTO orders VALUES (1, 1);";
+    let file = "ALTER TABLE orders ADD COLUMN email varchar(5); UPDATE orders SET email = c.email FROM customers AS c WHERE c.id = orders.customer_id;
+        ALTER TABLE customers DROP COLUMN email;";
+    let project = Project::new(setup, &[("0001_move.sql", file)]).await;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    project.register("web-1", "1").await;
+    project.database.run("UPDATE customers SET email = 'toolong' WHERE id = 1").await;
+    project.migrate(&["contract"]).await.expect(1).says("id = 1");
+    project.database.run("UPDATE customers SET email = 'new' WHERE id = 1").await;
+    project.migrate(&["backfill"]).await.expect(0);
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+    assert_eq!(project.database.text("SELECT email FROM orders").await, "new");
+}
+
+/// A row that gives only some of what a row of the new table must have makes none, takes none away, and is not passed over.
+#[tokio::test]
+async fn a_row_that_gives_half_of_what_is_needed_stops_contract() {
+    let setup = "CREATE TABLE users (id bigint PRIMARY KEY, street text, city text); INSERT INTO users VALUES (1, 's', 'c'), (2, NULL, NULL);";
+    let file =
+        "CREATE TABLE addresses (id bigint PRIMARY KEY, street text NOT NULL, city text NOT NULL, note text);
+        INSERT INTO addresses (id, street, city) SELECT id, street, city FROM users WHERE street IS NOT NULL;
+        ALTER TABLE users DROP COLUMN street, DROP COLUMN city;";
+    let project = Project::new(setup, &[("0001_move.sql", file)]).await;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    project.register("web-1", "1").await;
+    let database = &project.database;
+    database.run("UPDATE addresses SET note = 'n' WHERE id = 1").await;
+    database.run("UPDATE users SET city = NULL WHERE id = 1; INSERT INTO users VALUES (9, 'x', NULL)").await;
+    assert_eq!(database.text("SELECT concat_ws(' ', street, city, note) FROM addresses").await, "s c n");
+    project.migrate(&["contract"]).await.expect(1).says("id = ");
+    database.run("UPDATE users SET city = 'd' WHERE city IS NULL AND id <> 2").await;
+    project.migrate(&["backfill"]).await.expect(0);
+    project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+    let rows = "SELECT string_agg(concat_ws(' ', id, street, city, note), ', ' ORDER BY id) FROM addresses";
+    assert_eq!(database.text(rows).await, "1 s d n, 9 x d");
+}

@@ -147,7 +147,9 @@ fn one(
     let mut moving: Vec<_> =
         crossing.new.iter().map(|new| (target.clone(), new.column.name.clone(), Role::Computed)).collect();
     moving.extend(crossing.key.iter().flat_map(|(s, t)| [read(source, s), read(target, t)]));
-    moving.extend(across.source_columns.iter().map(|(column, _)| read(source, &column.name)));
+    let followed = |column: &Ident| (source.clone(), column.clone(), Role::Followed);
+    moving.extend(across.source_columns.iter().map(|(column, _)| followed(&column.name)));
+    moving.extend(across.makes_rows.then(|| followed(&Ident::new(""))));
     Ok(Parts { expand: expand(draft, &across), drop: drop(&across, fence), jobs, moving })
 }
 
@@ -161,6 +163,22 @@ fn warn(draft: &mut Draft<'_>, across: &Across, known: &Table) {
         draft.warnings.push(format!(
             "a new row of {target} holds its row of {source} until its transaction ends: others that add rows there wait for it, and \
              two that add rows for the same two in opposite order deadlock"
+        ));
+    }
+    if across.may_fail && !across.has_down() && !across.empties_what_is_refused() {
+        draft.warnings.push(format!(
+            "a value that old code gives a row of {source} and {target} refuses, or that cannot be computed, leaves what {target} had \
+             before, and contract does not see it; with a `down` it would"
+        ));
+    }
+    let leaves = |column: &Ident| across.old.iter().any(|old| &old.column.name == column);
+    let stays = across.new.iter().filter(|new| !new.reads.is_empty() && !new.reads.iter().any(leaves));
+    let stays: Vec<&str> = stays.map(|new| new.column.name.as_str()).collect();
+    if across.has_down() && !across.source_goes && !stays.is_empty() {
+        draft.warnings.push(format!(
+            "{target}.{} comes from columns of {source} that stay: what is written to those when the row has been copied does not \
+             follow, unless a column that goes is written too",
+            stays.join(&format!(", {target}."))
         ));
     }
     let target_known = draft.catalog.table(&across.target).cloned();

@@ -76,9 +76,11 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), V
         Directive::Phase(phase) => Some(phase),
         Directive::Down { .. } | Directive::Allow { .. } => None,
     });
-    if let Err(problem) = draft.check_objects(statement).and_then(|()| draft.check_data_order(statement)) {
-        return Err(vec![problem]);
-    }
+    draft
+        .check_objects(statement)
+        .and_then(|()| draft.check_data_order(statement))
+        .and_then(|()| draft.refuse_followed(statement))
+        .map_err(|problem| vec![problem])?;
     if let Some(phase) = phase {
         return as_written::plan(draft, statement, phase).map_err(|problem| vec![problem]);
     }

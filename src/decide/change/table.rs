@@ -390,7 +390,7 @@ fn moving(mappings: &[Mapping], work: &TableDraft) -> Vec<(Ident, Role)> {
                 (new.column.name.clone(), role)
             });
             let old = mapping.old.iter().map(|old| (old.column.name.clone(), Role::Leaves));
-            let others = mapping.others.iter().map(|other| (other.column.name.clone(), Role::Read));
+            let others = mapping.others.iter().map(|other| (other.column.name.clone(), Role::Followed));
             new.chain(old).chain(others).collect::<Vec<_>>()
         })
         .chain(repaired)

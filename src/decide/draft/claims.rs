@@ -12,8 +12,8 @@ use crate::words::ident::{Ident, QualifiedName};
 /// What one change touches, to find statements that would run in another order than they were written.
 pub(super) struct Claim {
     pub(super) phase: Phase,
-    touch: Touch,
-    span: Range<usize>,
+    pub(super) touch: Touch,
+    pub(super) span: Range<usize>,
     pub(super) table: QualifiedName,
     pub(super) column: Ident,
     /// Whether it is a data job's, which runs after every conversion.
@@ -32,11 +32,12 @@ impl Draft<'_> {
         column: &Ident,
     ) -> Result<(), Problem> {
         let in_the_way = |role: Role| match (touch, role) {
-            (_, Role::Rows) => false,
+            (_, Role::Rows | Role::Fills | Role::Apart) => false,
             (Touch::Index, Role::Leaves | Role::Shadow)
             | (Touch::Read, Role::Leaves | Role::Shadow | Role::Computed)
             | (Touch::Change, _) => true,
-            (Touch::Index, Role::Computed | Role::Read) | (Touch::Read, Role::Read) => false,
+            (Touch::Index, Role::Computed | Role::Read | Role::Followed)
+            | (Touch::Read, Role::Read | Role::Followed) => false,
         };
         let other = self
             .moving
@@ -195,8 +196,7 @@ impl Draft<'_> {
         span: &Range<usize>,
         table: &QualifiedName,
     ) -> Result<(), Problem> {
-        let leaves =
-            |moving: &&Moving| &moving.table == table && moving.is_about_rows() && moving.role != Role::Rows;
+        let leaves = |moving: &&Moving| &moving.table == table && moving.role == Role::Apart;
         let Some(other) = self.moving.iter().find(leaves) else { return Ok(()) };
         let is_whole = self.catalog.table(table).is_some_and(|known| known.partitions.is_some());
         let (title, label) = if is_whole {
@@ -281,7 +281,7 @@ fn in_flight(span: &Range<usize>, other: &Moving) -> Problem {
     Problem::in_flight(span.clone(), title, "this would change it under its feet", Some(version))
 }
 
-fn out_of_order(later: &Range<usize>, earlier: &Range<usize>) -> Problem {
+pub(super) fn out_of_order(later: &Range<usize>, earlier: &Range<usize>) -> Problem {
     Problem::new(
         "order",
         later.clone(),

@@ -3,12 +3,14 @@
 
 use std::ops::Range;
 
-use super::{Draft, Moving, Role};
+use super::claims::{Claim, out_of_order};
+use super::{Draft, Moving, Phase, Role, Touch};
 use crate::decide::plan::Plan;
 use crate::model::catalog::Table;
 use crate::model::problem::Problem;
-use crate::model::sql::{Action, Name, ObjectKind, Statement, StatementKind};
+use crate::model::sql::{Action, Name, ObjectKind, Statement, StatementKind, Verb};
 use crate::words::ident::{Ident, QualifiedName};
+use crate::words::version::Version;
 
 /// A data job of the file, as far as the order of statements goes.
 pub(super) struct Planned {
@@ -18,21 +20,20 @@ pub(super) struct Planned {
 }
 
 impl Moving {
-    /// What later migrations must know of the data jobs of a plan that are not done.
+    fn of_rows(version: Version, table: &QualifiedName, role: Role) -> Self {
+        Self { version, table: table.clone(), column: Ident::new(""), role }
+    }
+
+    /// What later migrations must know of the rows that a plan has yet to come to.
     pub(crate) fn rows(plan: &Plan) -> Vec<Self> {
-        let rows = |table| Self { version: plan.version, table, column: Ident::new(""), role: Role::Rows };
-        plan.tables_of_jobs().into_iter().map(rows).collect()
+        let jobs = plan.tables_of_jobs();
+        let jobs = jobs.iter().map(|table| Self::of_rows(plan.version, table, Role::Rows));
+        jobs.chain(plan.filled().map(|table| Self::of_rows(plan.version, table, Role::Fills))).collect()
     }
 
     /// Partitions that a reopen of the plan puts back as they were.
     pub(crate) fn apart(plan: &Plan) -> impl Iterator<Item = Self> {
-        let apart = |table: &QualifiedName| Self {
-            version: plan.version,
-            table: table.clone(),
-            column: Ident::new(""),
-            role: Role::Read,
-        };
-        plan.apart.iter().map(apart)
+        plan.apart.iter().map(|table| Self::of_rows(plan.version, table, Role::Apart))
     }
 
     /// Whether it is no column that is in flight, but rows of the table.
@@ -76,6 +77,50 @@ impl Draft<'_> {
         )
         .and(job.span.clone(), "this is done in batches, when its turn comes")
         .help("split the file: what stands below the data job goes into a migration of its own"))
+    }
+
+    /// Refuses what reads rows in expand of which an UPDATE above has yet to fill or mend a column.
+    pub(crate) fn refuse_before_fills(&self, statement: &Statement) -> Result<(), Problem> {
+        let own = match &statement.kind {
+            StatementKind::CreateObject(_) => None,
+            StatementKind::InsertValues { table } => Some(table),
+            _ => return Ok(()),
+        };
+        let others = statement.objects.iter().filter(|name| Some(*name) != own);
+        let read: Vec<QualifiedName> = others.flat_map(|name| self.rows_of(name)).collect();
+        let fills = |claim: &&Claim| {
+            claim.phase == Phase::Backfill && claim.touch == Touch::Change && read.contains(&claim.table)
+        };
+        self.claims.iter().find(fills).map_or(Ok(()), |fill| Err(out_of_order(&statement.span, &fill.span)))
+    }
+
+    /// Refuses a statement of which something else follows until an earlier migration is contracted: what was computed from a
+    /// column that it sets, rows of another table that were made from those it deletes. In psql that was done once.
+    pub(crate) fn refuse_followed(&self, statement: &Statement) -> Result<(), Problem> {
+        let (change, set): (_, Vec<&Ident>) = match &statement.kind {
+            StatementKind::Update { sets, change } => (change, sets.iter().map(|set| &set.column).collect()),
+            StatementKind::Data(change) if change.verb == Verb::Delete => (change, Vec::new()),
+            _ => return Ok(()),
+        };
+        let rows = self.rows_of(&change.table);
+        let followed = |moving: &&Moving| {
+            let says = if moving.is_about_rows() {
+                change.verb == Verb::Delete
+            } else {
+                set.contains(&&moving.column)
+            };
+            moving.role == Role::Followed && says && rows.contains(&moving.table)
+        };
+        let Some(other) = self.moving.iter().find(followed) else { return Ok(()) };
+        let (version, table) = (other.version, other.table.plain());
+        let title = if other.is_about_rows() {
+            format!("rows of another table follow those of `{table}` until migration {version} is contracted")
+        } else {
+            let column = other.column.as_str();
+            format!("something else follows `{table}.{column}` until migration {version} is contracted")
+        };
+        let label = "that would go along, which in psql it would not";
+        Err(Problem::in_flight(statement.span.clone(), title, label, Some(version)))
     }
 
     /// The tables whose rows are meant by a name: the table, those that a view reads, and those that they are partitions of.
@@ -176,8 +221,9 @@ impl Draft<'_> {
 
     /// Refuses a statement of expand that reads or writes rows which the data job of an earlier migration has yet to come to.
     pub(crate) fn refuse_before_jobs(&self, statement: &Statement) -> Result<(), Problem> {
+        let fills = !matches!(statement.kind, StatementKind::InsertValues { .. });
         let named = |moving: &&Moving| {
-            moving.role == Role::Rows
+            (moving.role == Role::Rows || fills && moving.role == Role::Fills)
                 && statement.objects.iter().any(|name| self.rows_of(name).contains(&moving.table))
         };
         let other = self.moving.iter().find(named).filter(|_| is_about_rows(statement));

@@ -149,9 +149,11 @@ impl Draft<'_> {
             version,
             table: table.clone(),
             column: Ident::new(""),
-            role: Role::Read,
+            role: Role::Apart,
         }));
         let apart = std::mem::take(&mut self.apart);
+        let followed = moving.iter().filter(|moving| moving.role == Role::Followed);
+        let followed = followed.map(|moving| (moving.table.clone(), moving.column.clone())).collect();
         let mut adds: Vec<String> =
             self.created.iter().chain(&self.repartitioned).map(QualifiedName::plain).collect();
         let made_objects = self.catalog.objects.difference(&before.objects);
@@ -192,6 +194,7 @@ impl Draft<'_> {
             tables: names,
             touches,
             apart,
+            followed,
             adds,
             uses,
             mentions,

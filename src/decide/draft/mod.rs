@@ -57,8 +57,14 @@ pub(crate) enum Role {
     Computed,
     /// It is only read.
     Read,
-    /// No column, but all rows of the table: a data job has yet to read or change them.
+    /// No column, but all rows of the table: a data job or a move has yet to read or change them.
     Rows,
+    /// The same of an UPDATE that has yet to fill a new column of them.
+    Fills,
+    /// Others are computed from it; without a column, its rows make those of another table.
+    Followed,
+    /// No column, but a partition that a reopen puts back as it was, or the table that it leaves.
+    Apart,
 }
 
 /// What a change does with a column.

@@ -20,6 +20,7 @@ impl Draft<'_> {
     ) -> Result<(), Problem> {
         self.claim_words(statement)?;
         self.refuse_before_jobs(statement)?;
+        self.refuse_before_fills(statement)?;
         // The triggers of a foreign key are made on both tables.
         for name in &statement.references {
             let Some(table) = self.catalog.resolve(name, &self.settings.search_path) else { continue };

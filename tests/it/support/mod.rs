@@ -26,6 +26,7 @@ fn server_url(database: &str) -> String {
                     "autovacuum=off",
                     "jit=off",
                     "max_wal_size=256MB",
+                    "update_process_title=off",
                 ],
                 &|line| println!("{line}"),
             )

@@ -40,7 +40,7 @@ impl Across {
         };
         format!(
             "{} AND CASE WHEN {found}) THEN {found} AND {}) ELSE {missing} END",
-            self.asks("r", shape),
+            self.wanted("r", shape),
             wrong("t", "r")
         )
     }

@@ -36,6 +36,10 @@ impl Across {
             let expression = format!("coalesce({}, false)", all.join(" AND "));
             bound(&["asks"], &source(&self.up_reads()), "boolean", &expression);
         }
+        if let Some((condition, reads)) = self.condition.as_ref().filter(|_| self.required().next().is_some())
+        {
+            bound(&["wanted"], &source(reads), "boolean", &format!("coalesce(({condition}), false)"));
+        }
         for old in &self.old {
             let Some((down, reads)) = &old.down else { continue };
             let down = if old.not_null { format!("coalesce({down}, {})", old.empty) } else { down.clone() };
@@ -271,7 +275,7 @@ impl Across {
             all.push(self.function(&["unguarded", name]));
         }
         all.extend(self.new.iter().map(|new| self.function(&["up", new.column.name.as_str()])));
-        all.push(self.function(&["asks"]));
+        all.extend(["asks", "wanted"].map(|name| self.function(&[name])));
         let downs = self.old.iter().filter(|old| old.down.is_some());
         all.extend(downs.map(|old| self.function(&["down", old.column.name.as_str()])));
         all.extend(self.given.iter().map(|(column, _)| self.function(&["given", column.as_str()])));

@@ -90,6 +90,12 @@ impl Across {
         self.one_to_one && !self.old.is_empty() && self.old.iter().all(|old| old.down.is_some())
     }
 
+    /// Whether the target's old value gives way to null where it refuses the one that old code gave: without a down nothing else
+    /// tells that the two do not agree. Of several columns some may be new code's.
+    pub(crate) fn empties_what_is_refused(&self) -> bool {
+        !self.has_down() && matches!(&self.new[..], [one] if !one.not_null)
+    }
+
     /// Whether a row that new code deletes takes along, or empties, its row of the source. One row of many does not.
     fn takes_along(&self) -> bool {
         self.one_to_one && (self.source_goes || (self.makes_rows && !self.old.is_empty()))
@@ -185,6 +191,16 @@ impl Across {
 
     fn has_asks(&self) -> bool {
         self.condition.is_some() || self.required().next().is_some()
+    }
+
+    /// The same whether or not the row gives what the target must have: to one that gives only some of it there is no row, and it
+    /// must not go unnoticed.
+    fn wanted(&self, row: &str, shape: Shape) -> String {
+        match &self.condition {
+            _ if self.required().next().is_none() => self.asks(row, shape),
+            None => "true".to_owned(),
+            Some((_, reads)) => self.of_source(&["wanted"], reads, row, shape),
+        }
     }
 
     /// Columns of the target without which a row of the source makes none; of a source that goes, every row must.

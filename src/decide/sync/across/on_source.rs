@@ -63,19 +63,24 @@ impl Across {
             Shape::Open => (self.asks("s", shape), self.asks("OLD", shape)),
             Shape::Sealed => (self.asks("s", shape), "false".to_owned()),
         };
-        let empty = self.empty("s", shape);
+        let (empty, wanted) = (self.empty("s", shape), self.wanted("s", shape));
         let work = format!(
             "{moved}  IF TG_OP = 'INSERT' AND {empty} THEN\n{fetch}  ELSIF NOT {asked} THEN\n    \
-             IF TG_OP = 'UPDATE' AND {was_asked} THEN\n{absent}    END IF;\n  ELSIF {empty} THEN\n{update}  \
+             IF TG_OP = 'UPDATE' AND {was_asked} AND ({empty} OR NOT {wanted}) THEN\n{absent}    END IF;\n  ELSIF {empty} THEN\n{update}  \
              ELSE\n{write}  END IF;\n"
         );
+        let work = if shape == Shape::Open && self.empties_what_is_refused() {
+            self.forgiving_or(&work, &self.forgiving(&self.marked(&self.set_null(&at))))
+        } else {
+            self.forgiving(&work)
+        };
         // The row as it is now: a trigger of the user may have changed it since.
         format!(
             "DECLARE\n  s record;\n{}BEGIN\n  SELECT o.* INTO s FROM {source} AS o WHERE {};\n  IF NOT FOUND THEN\n    \
              RETURN NULL;\n  END IF;\n{}  RETURN NULL;\nEND\n",
             Self::outer_mark(),
             self.at_key("o", true, "NEW", true),
-            self.forgiving(&work)
+            work
         )
     }
 

@@ -181,11 +181,16 @@ impl Across {
     /// Statements of which nothing is left where an expression raises or the other table refuses a value: what old code
     /// writes must not fail for it, and the row is found later.
     pub(super) fn forgiving(&self, sql: &str) -> String {
+        self.forgiving_or(sql, "    NULL;\n")
+    }
+
+    /// The same, with what is done instead.
+    pub(super) fn forgiving_or(&self, sql: &str, instead: &str) -> String {
         if !self.may_fail {
             return sql.to_owned();
         }
         format!(
-            "  BEGIN\n{sql}  EXCEPTION\n    WHEN transaction_rollback OR lock_not_available THEN RAISE;\n    WHEN OTHERS THEN NULL;\n  END;\n"
+            "  BEGIN\n{sql}  EXCEPTION\n    WHEN transaction_rollback OR lock_not_available THEN RAISE;\n    WHEN OTHERS THEN\n  {instead}  END;\n"
         )
     }
 
