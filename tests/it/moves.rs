@@ -645,3 +645,19 @@ async fn a_row_that_gives_half_of_what_is_needed_stops_contract() {
     let rows = "SELECT string_agg(concat_ws(' ', id, street, city, note), ', ' ORDER BY id) FROM addresses";
     assert_eq!(database.text(rows).await, "1 s d n, 9 x d");
 }
+
+/// A key that changes to one that new code has used takes nothing from new code's row.
+#[tokio::test]
+async fn a_key_that_the_target_has_already_leaves_its_row_alone() {
+    let setup = "CREATE TABLE users (id bigint PRIMARY KEY, email text); INSERT INTO users VALUES (1, 'a'), (2, 'b');";
+    let file = "CREATE TABLE copied (id bigint PRIMARY KEY, email text); INSERT INTO copied (id, email) SELECT id, email FROM users;";
+    let project = Project::new(setup, &[("0001_move.sql", file)]).await;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    let database = &project.database;
+    database.run("INSERT INTO copied VALUES (5, 'new')").await;
+    database.run("UPDATE users SET id = 5 WHERE id = 1").await;
+    let rows = "SELECT string_agg(id || email, ' ' ORDER BY id) FROM copied WHERE id = 5";
+    assert_eq!(database.text(rows).await, "5new");
+}

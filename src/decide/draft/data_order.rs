@@ -20,7 +20,7 @@ pub(super) struct Planned {
 }
 
 impl Moving {
-    fn of_rows(version: Version, table: &QualifiedName, role: Role) -> Self {
+    pub(super) fn of_rows(version: Version, table: &QualifiedName, role: Role) -> Self {
         Self { version, table: table.clone(), column: Ident::new(""), role }
     }
 

@@ -11,7 +11,7 @@ use crate::decide::plan::{FORMAT, Job, Plan, Step};
 use crate::model::catalog::Catalog;
 use crate::model::problem::Problem;
 use crate::model::sql::Statement;
-use crate::words::ident::{Ident, QualifiedName};
+use crate::words::ident::QualifiedName;
 
 impl Draft<'_> {
     /// Puts everything in order.
@@ -145,12 +145,7 @@ impl Draft<'_> {
         drop.extend(std::mem::take(&mut self.as_written_contract));
         self.expand.sort_by_key(|placed| placed.at);
         let expand = self.expand.into_iter().map(|placed| placed.step).collect();
-        moving.extend(self.detaching.iter().map(|table| Moving {
-            version,
-            table: table.clone(),
-            column: Ident::new(""),
-            role: Role::Apart,
-        }));
+        moving.extend(self.detaching.iter().map(|table| Moving::of_rows(version, table, Role::Apart)));
         let apart = std::mem::take(&mut self.apart);
         let followed = moving.iter().filter(|moving| moving.role == Role::Followed);
         let followed = followed.map(|moving| (moving.table.clone(), moving.column.clone())).collect();

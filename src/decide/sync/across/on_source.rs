@@ -70,7 +70,13 @@ impl Across {
              ELSE\n{write}  END IF;\n"
         );
         let work = if shape == Shape::Open && self.empties_what_is_refused() {
-            self.forgiving_or(&work, &self.forgiving(&self.marked(&self.set_null(&at))))
+            // Where its key changed, the row that is there now may be another one.
+            let emptied = format!(
+                "  IF TG_OP = 'UPDATE' THEN\n    IF NOT ({}) THEN\n{}    END IF;\n  END IF;\n",
+                self.key_changed(true),
+                self.marked(&self.set_null(&at))
+            );
+            self.forgiving_or(&work, &self.forgiving(&emptied))
         } else {
             self.forgiving(&work)
         };
