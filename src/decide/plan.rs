@@ -171,6 +171,10 @@ pub(crate) struct Across {
     pub(crate) wrong: String,
     /// The same with the names while sealed.
     pub(crate) wrong_sealed: String,
+    /// Whether nothing tells a null of new code from a value that is missing, so that rows are looked at for the last time when
+    /// the gate is closed, and not while sealed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) last_looked_at_closed: bool,
     /// The value of the session setting that makes this migration's sync triggers skip the batch.
     pub(crate) skip: String,
 }
@@ -299,6 +303,11 @@ impl Job {
     /// Whether rows can be found afterwards that still need it, or that it missed.
     pub(crate) fn can_be_checked(&self) -> bool {
         !matches!(self.work, Work::Once(_))
+    }
+
+    /// Whether its rows are checked once more when no old code writes, before the seal.
+    pub(crate) fn is_checked_closed(&self) -> bool {
+        matches!(&self.work, Work::Across(across) if across.last_looked_at_closed)
     }
 
     /// The table whose rows, as `r`, are checked, and what is true for a wrong one.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::decide::gate::{self, Facts, GatePass, Reason, Verdict};
-use crate::decide::plan::Plan;
+use crate::decide::plan::{Job, Plan};
 use crate::decide::state::{Event, State};
 use crate::engine::failure::{Failure, Kind, Outcome};
 use crate::engine::step_runner::{Running, session_name};
@@ -209,8 +209,14 @@ impl Runner<'_> {
             fault::point("contract.closed");
         }
         if state == State::Closing {
-            // A partition may have come since the gate was closed.
-            if engine.has_new_parts(&mut self.session, &plan).await? {
+            let mut begun = false;
+            for step in &plan.seal {
+                begun |= self.is_done(&running, &step.id).await?;
+            }
+            // A partition may have come since the gate was closed, and old code may have written until then.
+            let again = plan.jobs.iter().any(Job::is_checked_closed)
+                || engine.has_new_parts(&mut self.session, &plan).await?;
+            if again && !begun {
                 self.verify_plan(&plan, Names::Open).await.map_err(|failure| {
                     let back = format!("migrate reopen {version}, then migrate backfill {version}");
                     Failure { next: Some(back), ..failure }

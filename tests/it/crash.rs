@@ -3,7 +3,7 @@
 //!
 //! A plain run hits each point of each kind once, in a command, at a passage and with a fault drawn from a printed seed. With
 //! `PONTOON_FULL_MATRIX=1` it hits each point in each command, with each fault; `PONTOON_SEED` repeats a draw. A migration lives
-//! through several: each of its commands meets one.
+//! through several: each of its commands is killed at one point after the other, and goes on from there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -55,6 +55,9 @@ struct Hit {
     /// A fault point with its passage, or the number of the COMMIT to cut.
     point: String,
     fault: Fault,
+    /// Where the command meets it, and comes by: one that goes on behind an earlier point still does.
+    place: usize,
+    places: Vec<usize>,
 }
 
 impl Hit {
@@ -64,17 +67,17 @@ impl Hit {
     }
 }
 
-/// One run: the commands, and what each meets.
+/// One run: the commands, and what each meets, one after the other.
 struct Life {
     kind: &'static Kind,
-    commands: Vec<(Command, Option<Hit>)>,
+    commands: Vec<(Command, Vec<Hit>)>,
 }
 
 impl fmt::Display for Life {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind.name)?;
-        for (command, hit) in &self.commands {
-            if let Some(Hit { point, fault }) = hit {
+        for (command, hits) in &self.commands {
+            for Hit { point, fault, .. } in hits {
                 write!(f, ", {fault:?} at {point} in {}", command.join(" "))?;
             }
         }
@@ -160,16 +163,20 @@ fn draw(passages: &[Passage], rng: &mut Rng, full: bool) -> BTreeMap<Command, Ve
     for Passage { command, points, commits } in passages {
         let distinct: BTreeSet<&String> = points.iter().collect();
         for point in distinct {
-            let times = points.iter().filter(|passed| *passed == point).count();
-            let point = format!("{point}@{}", rng.usize(1..=times));
-            for fault in [Fault::Kill, Fault::Terminate] {
-                all.push((command, Hit { point: point.clone(), fault }));
+            let places: Vec<usize> = (0..points.len()).filter(|place| &points[*place] == point).collect();
+            let passage = rng.usize(0..places.len());
+            let point = format!("{point}@{}", passage + 1);
+            // Who is killed can meet more in the same life.
+            let faults = [Fault::Kill, Fault::Terminate, Fault::Kill];
+            for fault in faults.into_iter().take(if full { 2 } else { 3 }) {
+                let (point, places) = (point.clone(), places.clone());
+                all.push((command, Hit { point, fault, place: places[passage], places }));
             }
         }
         if *commits > 0 {
             // Later ones depend on how fast the batches were.
             let point = rng.usize(1..=*commits.min(&3)).to_string();
-            all.push((command, Hit { point, fault: Fault::CutCommit }));
+            all.push((command, Hit { point, fault: Fault::CutCommit, place: 0, places: Vec::new() }));
         }
     }
     rng.shuffle(&mut all);
@@ -187,8 +194,31 @@ fn draw(passages: &[Passage], rng: &mut Rng, full: bool) -> BTreeMap<Command, Ve
     hits
 }
 
+/// Puts what one command meets in rows. Who is killed goes on from there; who loses its sessions or a COMMIT may do so by itself.
+fn rows(mut hits: Vec<Hit>) -> Vec<Vec<Hit>> {
+    hits.sort_by_key(|hit| (hit.fault == Fault::CutCommit, hit.place));
+    let mut rows: Vec<Vec<Hit>> = Vec::new();
+    for hit in hits {
+        let next = |row: &mut Vec<Hit>| {
+            let last = row.last().filter(|last| last.fault == Fault::Kill)?;
+            if hit.fault == Fault::CutCommit {
+                return Some(Hit { point: "1".to_owned(), ..hit.clone() });
+            }
+            let place = *hit.places.iter().find(|place| **place > last.place)?;
+            Some(Hit { point: format!("{}@1", hit.name()), place, ..hit.clone() })
+        };
+        match rows.iter_mut().find_map(|row| next(row).map(|next| (row, next))) {
+            Some((row, next)) => row.push(next),
+            None => rows.push(vec![hit]),
+        }
+    }
+    rows
+}
+
 /// As few lives as meet all of them.
-fn lives(kind: &'static Kind, mut hits: BTreeMap<Command, Vec<Hit>>) -> Vec<Life> {
+fn lives(kind: &'static Kind, hits: BTreeMap<Command, Vec<Hit>>) -> Vec<Life> {
+    let mut hits: BTreeMap<Command, Vec<Vec<Hit>>> =
+        hits.into_iter().map(|(command, hits)| (command, rows(hits))).collect();
     let mut lives = Vec::new();
     while !hits.is_empty() {
         let script = match () {
@@ -196,7 +226,8 @@ fn lives(kind: &'static Kind, mut hits: BTreeMap<Command, Vec<Hit>>) -> Vec<Life
             () if FORWARD[2..].iter().any(|command| hits.contains_key(command)) => &FORWARD,
             () => &STRAIGHT,
         };
-        let mut meet = |command: &Command| (*command, hits.get_mut(command).and_then(Vec::pop));
+        let mut meet =
+            |command: &Command| (*command, hits.get_mut(command).and_then(Vec::pop).unwrap_or_default());
         lives.push(Life { kind, commands: script.iter().map(&mut meet).collect() });
         hits.retain(|_, left| !left.is_empty());
     }
@@ -222,34 +253,45 @@ async fn killed_anywhere_the_same_command_finishes() {
         });
     }
     let all: Vec<Life> = looked_at.join_all().await.into_iter().flatten().collect();
-    let hits: Vec<&Hit> =
-        all.iter().flat_map(|life| &life.commands).filter_map(|(_, hit)| hit.as_ref()).collect();
+    let hits: Vec<&Hit> = all.iter().flat_map(|life| &life.commands).flat_map(|(_, hits)| hits).collect();
     let named = hits.iter().filter(|hit| hit.fault != Fault::CutCommit).map(|hit| hit.name().to_owned());
     let points: BTreeSet<String> = named.collect();
     assert!(is_partial() || points == declared(), "a declared fault point is never passed");
     println!("{} faults at {} points and commits, in {} lives", hits.len(), points.len(), all.len());
     assert!(is_partial() || hits.len() >= KINDS.len() * 15, "only {} faults", hits.len());
+    let missed = live(all, &permits).await;
+    println!("{} more lives, of what was not met in a row", missed.len());
+    assert!(live(missed, &permits).await.is_empty(), "what comes first in a life is met");
+}
+
+/// Lives through them, and gives lives that meet what was not met: a command that goes on may have a point behind it.
+async fn live(all: Vec<Life>, permits: &Arc<Semaphore>) -> Vec<Life> {
     let mut running = tokio::task::JoinSet::new();
     for life in all {
-        let permits = Arc::clone(&permits);
+        let permits = Arc::clone(permits);
         running.spawn(async move {
             let _permit = permits.acquire_owned().await.unwrap();
-            let label = life.to_string();
+            let (label, kind) = (life.to_string(), life.kind);
             let done = tokio::spawn(async move { survive(&life).await }).await;
-            (label, done.map_err(|error| error.to_string()))
+            (label, kind, done.map_err(|error| error.to_string()))
         });
     }
-    let mut failed = Vec::new();
+    let (mut failed, mut missed) = (Vec::new(), Vec::new());
     while let Some(done) = running.join_next().await {
-        let (label, result) = done.unwrap();
-        if let Err(error) = result {
-            failed.push(format!("{label}: {error}"));
+        match done.unwrap() {
+            (label, _, Err(error)) => failed.push(format!("{label}: {error}")),
+            (_, kind, Ok(hits)) => {
+                let alone = hits.into_iter().map(|(command, hit)| BTreeMap::from([(command, vec![hit])]));
+                missed.extend(alone.flat_map(|hits| lives(kind, hits)));
+            }
         }
     }
     assert!(failed.is_empty(), "{} lives failed:\n{}", failed.len(), failed.join("\n"));
+    missed
 }
 
-async fn survive(life: &Life) {
+/// Gives what was not met.
+async fn survive(life: &Life) -> Vec<(Command, Hit)> {
     let kind = life.kind;
     let project = Project::new(kind.setup, &[("0007_change.sql", kind.migration)]).await;
     let url = project.database.url.clone();
@@ -258,8 +300,8 @@ async fn survive(life: &Life) {
     // Slow ones: what many writers do to it the other journeys show.
     let manner = || Manner { pause: Duration::from_millis(10), ..Manner::default() };
     let mut old = Some(Writer::start_as(&url, &kind.old, 0, manner()));
-    let mut new = None;
-    for (arguments, hit) in &life.commands {
+    let (mut new, mut missed) = (None, Vec::new());
+    for (arguments, hits) in &life.commands {
         if arguments[0] == "contract"
             && let Some(writer) = old.take()
         {
@@ -269,8 +311,11 @@ async fn survive(life: &Life) {
         if !prepare(&mut connection, arguments).await {
             continue;
         }
-        if let Some(hit) = hit {
-            with_fault(&project, &mut connection, arguments, hit).await;
+        for (at, hit) in hits.iter().enumerate() {
+            if !with_fault(&project, &mut connection, arguments, hit, at == 0).await {
+                missed.extend(hits[at..].iter().map(|hit| (*arguments, hit.clone())));
+                break;
+            }
             // Nobody else changed anything.
             let doctor = project.migrate(&["doctor"]).await;
             assert!(
@@ -300,18 +345,28 @@ async fn survive(life: &Life) {
         assert_eq!(quiet(&rows), quiet(&plain_rows), "not the data that the plain SQL gives");
     }
     assert_eq!(leftovers(&mut connection).await, "");
+    missed
 }
 
 /// The first rows, which writers change.
 const WRITTEN: usize = 1_400;
 
-/// Runs the command so that it meets the fault, and asserts that it did.
-async fn with_fault(project: &Project, connection: &mut PgConnection, arguments: &[&str], hit: &Hit) {
+/// Runs the command so that it meets the fault. False if it did not, and need not: then it has come to its end.
+async fn with_fault(
+    project: &Project,
+    connection: &mut PgConnection,
+    arguments: &[&str],
+    hit: &Hit,
+    must: bool,
+) -> bool {
     match hit.fault {
         Fault::Kill => {
             let mut command = project.command(arguments);
             command.env("PONTOON_FAULT", &hit.point);
             let ran = finish(command).await;
+            if !must && ran.code == Some(0) {
+                return false;
+            }
             assert_eq!(ran.code, None, "the kill did not land\n{}{}", ran.stdout, ran.stderr);
         }
         Fault::Terminate => {
@@ -321,7 +376,9 @@ async fn with_fault(project: &Project, connection: &mut PgConnection, arguments:
             let running = tokio::spawn(finish(command));
             while !pause.exists() {
                 if running.is_finished() {
-                    panic!("the fault point was not reached: {:?}", running.await.unwrap());
+                    let ran = running.await.unwrap();
+                    assert!(!must && ran.code == Some(0), "the fault point was not reached: {ran:?}");
+                    return false;
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -338,10 +395,14 @@ async fn with_fault(project: &Project, connection: &mut PgConnection, arguments:
         Fault::CutCommit => {
             let proxy = Proxy::start(&project.database.url, hit.point.parse().unwrap()).await;
             let ran = finish(project.command_at(&proxy.url, arguments)).await;
-            assert!(proxy.commits() >= hit.point.parse().unwrap(), "the COMMIT was not sent");
             may_fail(&ran);
+            if proxy.commits() < hit.point.parse().unwrap() {
+                assert!(!must && ran.code == Some(0), "the COMMIT was not sent: {ran:?}");
+                return false;
+            }
         }
     }
+    true
 }
 
 /// A lost connection may end a command, in an orderly way.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::decide::change::mapping::hidden_name;
 use crate::decide::change::move_limits::{
-    base_type, check_replacement, check_rest_of_file, check_shift, counts_by_itself,
+    base_type, check_keys_of_both, check_one_place, check_replacement, check_rest_of_file, check_shift,
+    counts_by_itself,
 };
 use crate::decide::change::move_source::{no_key, unique_of};
 use crate::decide::change::move_steps::{drop, expand, jobs};
@@ -28,10 +29,15 @@ pub(crate) struct Parts {
 /// Puts the file's moves together: triggers, batches, what goes.
 pub(crate) fn assemble(draft: &mut Draft<'_>, before: &Catalog) -> Result<Vec<Parts>, Problem> {
     let crossings = std::mem::take(&mut draft.crossings);
-    let others =
-        |source: &QualifiedName| crossings.iter().filter(|other| &other.source == source).count() - 1;
     let numbered = crossings.iter().enumerate();
-    numbered.map(|(at, crossing)| one(draft, before, crossing, at + 1, others(&crossing.source))).collect()
+    numbered
+        .map(|(at, crossing)| {
+            let others = crossings.iter().enumerate().filter(|(other, _)| *other != at);
+            let others: Vec<&Crossing> =
+                others.map(|(_, other)| other).filter(|other| other.source == crossing.source).collect();
+            one(draft, before, crossing, at + 1, &others)
+        })
+        .collect()
 }
 
 fn one(
@@ -39,7 +45,7 @@ fn one(
     before: &Catalog,
     crossing: &Crossing,
     number: usize,
-    others: usize,
+    others: &[&Crossing],
 ) -> Result<Parts, Problem> {
     let version = draft.file.version.number().to_string();
     let (source, target) = (&crossing.source, &crossing.target);
@@ -48,9 +54,12 @@ fn one(
     };
     let known_target = draft.catalog.table(target).cloned().unwrap_or_else(|| Table::new(target.clone()));
     let source_goes = draft.hides_table(source);
-    check_rest_of_file(draft, crossing, others, source_goes)?;
+    check_rest_of_file(draft, crossing, others.len(), source_goes)?;
     if source_goes && crossing.copy.is_some() {
         check_replacement(draft, crossing, &known)?;
+    }
+    if source_goes && crossing.one_to_one {
+        check_keys_of_both(crossing, &known, &known_target)?;
     }
     let key: BTreeSet<&Ident> = crossing.key.iter().map(|(source, _)| source).collect();
     let old = if source_goes {
@@ -120,6 +129,7 @@ fn one(
         may_raise: crossing.may_raise,
     };
     warn(draft, &across, &known);
+    check_one_place(draft, crossing, &across, others)?;
     check_shift(draft, crossing, &across)?;
     let jobs = jobs(&across, crossing, number);
     let fence = jobs.last().filter(|job| job.is_by_partition());
@@ -143,13 +153,12 @@ fn one(
         count: across.not_held(),
         blocks: false,
     });
-    let read = |table: &QualifiedName, column: &Ident| (table.clone(), column.clone(), Role::Read);
+    let followed = |table: &QualifiedName, column: &Ident| (table.clone(), column.clone(), Role::Followed);
     let mut moving: Vec<_> =
         crossing.new.iter().map(|new| (target.clone(), new.column.name.clone(), Role::Computed)).collect();
-    moving.extend(crossing.key.iter().flat_map(|(s, t)| [read(source, s), read(target, t)]));
-    let followed = |column: &Ident| (source.clone(), column.clone(), Role::Followed);
-    moving.extend(across.source_columns.iter().map(|(column, _)| followed(&column.name)));
-    moving.extend(across.makes_rows.then(|| followed(&Ident::new(""))));
+    moving.extend(crossing.key.iter().flat_map(|(s, t)| [followed(source, s), followed(target, t)]));
+    moving.extend(across.source_columns.iter().map(|(column, _)| followed(source, &column.name)));
+    moving.extend(across.makes_rows.then(|| followed(source, &Ident::new(""))));
     Ok(Parts { expand: expand(draft, &across), drop: drop(&across, fence), jobs, moving })
 }
 

@@ -2,21 +2,18 @@
 
 use crate::decide::change::move_source::points_at;
 use crate::decide::draft::{Crossing, Draft, step, table_step};
-use crate::decide::plan::{self, Job, Once, Step, TableLock, Work};
+use crate::decide::plan::{self, Job, Once, Step, Work};
 use crate::decide::sync::{Across, Shape};
 use crate::words::ident::{QualifiedName, literal};
-use crate::words::lock_mode::LockMode;
 
-/// One table after the other: whoever writes both then never waits for a step that waits for them. What is written meanwhile
-/// is found by the backfill.
+/// One table after the other: whoever writes both then never waits for a step that waits for them. The source is first: what is
+/// written to the target meanwhile the backfill finds, and what a row of the target has taken over already would not follow.
 pub(super) fn expand(draft: &Draft<'_>, across: &Across) -> Vec<Step> {
     let (source, target) = (&across.source, &across.target);
     let mut sql = across.create_functions();
     sql.extend(across.trigger_functions(Shape::Open));
     sql.extend(across.close_trigger_functions());
-    sql.extend(across.create_triggers(target));
-    let mut undo = across.drop_triggers(target, Shape::Open);
-    undo.extend(across.drop_functions());
+    sql.extend(across.create_triggers(source));
     let title =
         |from: &QualifiedName, to: &QualifiedName| format!("let {} follow {}", to.plain(), from.plain());
     let mut back = across.drop_triggers(source, Shape::Open);
@@ -24,15 +21,16 @@ pub(super) fn expand(draft: &Draft<'_>, across: &Across) -> Vec<Step> {
         // Without the triggers a row could no longer change a key that the other table has.
         back.insert(0, drop_keys(target, source));
     }
-    // Functions are bound to the source.
-    let bound = TableLock { table: source.clone(), mode: LockMode::RowExclusive };
-    let mut first = if draft.created.contains(target) {
-        step(title(target, source), sql, undo, Vec::new())
+    back.extend(across.drop_functions());
+    let first = table_step(source, title(target, source), sql, back);
+    let (title, sql, back) =
+        (title(source, target), across.create_triggers(target), across.drop_triggers(target, Shape::Open));
+    let second = if draft.created.contains(target) {
+        step(title, sql, back, Vec::new())
     } else {
-        table_step(target, title(target, source), sql, undo)
+        table_step(target, title, sql, back)
     };
-    first.locks.push(bound);
-    vec![first, table_step(source, title(source, target), across.create_triggers(source), back)]
+    vec![first, second]
 }
 
 /// Drops the foreign keys of one table that point at another, whatever they are called.
@@ -79,6 +77,7 @@ pub(super) fn jobs(across: &Across, crossing: &Crossing, number: usize) -> Vec<J
             change: across.change(),
             wrong: across.disagrees(Shape::Open),
             wrong_sealed: across.disagrees(Shape::Sealed),
+            last_looked_at_closed: !across.has_down(),
             skip: across.version.clone(),
         })),
     };

@@ -8,7 +8,7 @@ use super::{Draft, Moving, Phase, Role, Touch};
 use crate::decide::plan::Plan;
 use crate::model::catalog::Table;
 use crate::model::problem::Problem;
-use crate::model::sql::{Action, Name, ObjectKind, Statement, StatementKind, Verb};
+use crate::model::sql::{Action, Name, ObjectKind, Statement, StatementKind};
 use crate::words::ident::{Ident, QualifiedName};
 use crate::words::version::Version;
 
@@ -95,20 +95,19 @@ impl Draft<'_> {
     }
 
     /// Refuses a statement of which something else follows until an earlier migration is contracted: what was computed from a
-    /// column that it sets, rows of another table that were made from those it deletes. In psql that was done once.
+    /// column that it sets, rows of another table that are made from those it inserts or deletes. In psql that was done once.
     pub(crate) fn refuse_followed(&self, statement: &Statement) -> Result<(), Problem> {
-        let (change, set): (_, Vec<&Ident>) = match &statement.kind {
-            StatementKind::Update { sets, change } => (change, sets.iter().map(|set| &set.column).collect()),
-            StatementKind::Data(change) if change.verb == Verb::Delete => (change, Vec::new()),
+        let (table, set): (_, Option<Vec<&Ident>>) = match &statement.kind {
+            StatementKind::Update { sets, change } => {
+                (&change.table, Some(sets.iter().map(|set| &set.column).collect()))
+            }
+            StatementKind::Data(change) => (&change.table, None),
+            StatementKind::InsertValues { table } => (table, None),
             _ => return Ok(()),
         };
-        let rows = self.rows_of(&change.table);
+        let rows = self.rows_of(table);
         let followed = |moving: &&Moving| {
-            let says = if moving.is_about_rows() {
-                change.verb == Verb::Delete
-            } else {
-                set.contains(&&moving.column)
-            };
+            let says = set.as_ref().map_or(moving.is_about_rows(), |set| set.contains(&&moving.column));
             moving.role == Role::Followed && says && rows.contains(&moving.table)
         };
         let Some(other) = self.moving.iter().find(followed) else { return Ok(()) };

@@ -37,7 +37,7 @@ pub(crate) struct Manner {
     pub(crate) level: Option<&'static str>,
     /// Whether it deletes nothing.
     pub(crate) keeps_rows: bool,
-    /// How long it waits after a statement, beside the 0 to 3 ms of all.
+    /// How long it waits after a statement, beside the 0 to 6 ms of all.
     pub(crate) pause: Duration,
 }
 
@@ -131,7 +131,7 @@ async fn write(
         account.slowest = account.slowest.max(started.elapsed());
         account.writes += 1;
         writes.fetch_add(1, Ordering::SeqCst);
-        tokio::time::sleep(manner.pause + Duration::from_micros(fastrand::u64(0..3_000))).await;
+        tokio::time::sleep(manner.pause + Duration::from_micros(fastrand::u64(0..6_000))).await;
     }
     account
 }

@@ -223,7 +223,11 @@ impl Across {
             let not_empty = self.empty("s", Shape::Open);
             writes.push((
                 "clear",
-                format!("UPDATE {source} AS s SET {} WHERE {at} AND NOT {not_empty}", set(&empty)),
+                format!(
+                    "UPDATE {source} AS s SET {} WHERE {at} AND NOT {not_empty} AND {}",
+                    set(&empty),
+                    self.left_free("t")
+                ),
             ));
         }
         if self.has_down() {
@@ -234,7 +238,11 @@ impl Across {
             ));
         }
         if self.source_goes && self.one_to_one {
-            writes.push(("remove", format!("DELETE FROM {source} AS s WHERE {at}")));
+            writes.push((
+                "remove",
+                format!("DELETE FROM {source} AS s WHERE {at} AND {}", self.left_free("t")),
+            ));
+            writes.push(("withdraw", format!("DELETE FROM {source} AS s WHERE {at}")));
         }
         if self.source_goes && self.has_down() {
             let keys = self.key.iter().map(|(source, _)| source);

@@ -97,8 +97,13 @@ impl Across {
     }
 
     /// Whether a row that new code deletes takes along, or empties, its row of the source. One row of many does not.
-    fn takes_along(&self) -> bool {
+    pub(crate) fn takes_along(&self) -> bool {
         self.one_to_one && (self.source_goes || (self.makes_rows && !self.old.is_empty()))
+    }
+
+    /// Whether a row of the target without values has a row of the source too.
+    fn always_given(&self) -> bool {
+        self.source_goes && self.makes_rows
     }
 
     /// Whether a row of the target whose key changes may leave its partition, and takes its row of the source with it.
@@ -224,6 +229,14 @@ impl Across {
         self.old.iter().filter_map(|old| old.down.as_ref()).flat_map(|(_, reads)| reads.clone()).collect()
     }
 
+    /// True where no row of the target has the key of `row`, which is one of it: a statement may delete a row and make it again,
+    /// or give its key to another one.
+    fn left_free(&self, row: &str) -> String {
+        let pairs = self.key.iter().map(|(_, t)| format!("other.{t} OPERATOR(pg_catalog.=) {row}.{t}"));
+        let at = pairs.collect::<Vec<_>>().join(" AND ");
+        format!("NOT EXISTS (SELECT FROM {} AS other WHERE {at})", self.target)
+    }
+
     /// `new = up(old)`; false where an expression raises.
     fn up_holds(&self, target: &str, source: &str, shape: Shape) -> String {
         let mut arguments = row(target, &self.new_names());
@@ -253,7 +266,11 @@ impl Across {
     /// True for a pair of rows of which the target's must be computed: what a write of new code left so stays.
     fn wrong(&self, target: &str, source: &str, shape: Shape) -> String {
         if !self.has_down() {
-            return self.needed(target, source, shape);
+            // While sealed a null may be new code's.
+            return match shape {
+                Shape::Open => self.needed(target, source, shape),
+                Shape::Sealed => "false".to_owned(),
+            };
         }
         let (holds, empty) = (self.holds(target, source, shape), self.empty(source, shape));
         format!("NOT ({holds} OR {empty})")

@@ -2,6 +2,7 @@
 
 use super::{Across, alike, all_null};
 use crate::decide::sync::Shape;
+use crate::words::ident::literal;
 
 impl Across {
     pub(super) fn follow(&self, shape: Shape) -> String {
@@ -56,7 +57,8 @@ impl Across {
             None
         };
         let moved = moved.map_or_else(String::new, |moved| {
-            let changed = self.key_changed(true);
+            // Where the target's key came first, the row that has the old one now is another one.
+            let changed = format!("{} AND outer_mark <> {}", self.key_changed(true), literal(&self.id));
             format!("  IF TG_OP = 'UPDATE' THEN\n    IF {changed} THEN\n{moved}    END IF;\n  END IF;\n")
         });
         let (asked, was_asked) = match shape {
@@ -96,7 +98,11 @@ impl Across {
         let untouched = all_null("t", &self.new_names());
         let values = self.ups("s", shape).into_iter().zip(self.ups("OLD", shape));
         let set = self.new_names().into_iter().zip(values).map(|(name, (up, was))| {
-            let same = alike(std::slice::from_ref(&up), &[was]);
+            let mut same = alike(std::slice::from_ref(&up), &[was]);
+            if !self.makes_rows {
+                // With another key it is another row of the source to the target's.
+                same = format!("NOT {} AND {same}", self.key_changed(true));
+            }
             format!("{name} = CASE WHEN {same} AND NOT {untouched} THEN t.{name} ELSE {up} END")
         });
         let set = set.collect::<Vec<_>>().join(", ");
@@ -114,8 +120,9 @@ impl Across {
     /// Changes the target's key before the source's row goes to another partition, if it does.
     pub(super) fn shift(&self) -> String {
         format!(
-            "DECLARE\n{}BEGIN\n{}  RETURN NEW;\nEND\n",
+            "DECLARE\n{}BEGIN\n  IF outer_mark <> {} THEN\n{}  END IF;\n  RETURN NEW;\nEND\n",
             Self::outer_mark(),
+            literal(&self.id),
             self.forgiving(&self.rekey_target())
         )
     }

@@ -18,14 +18,16 @@ impl Across {
                 format!("      IF {same} THEN\n        NEW.{name} := {up};\n      END IF;\n")
             })
             .collect();
-        // A row that goes to another source takes what it finds there, unless it is the row that brings the value, or new code
-        // is alone.
-        let elsewhere = if self.makes_rows || shape == Shape::Sealed {
+        // A row that goes to another source takes what it finds there, which may be nothing, unless it is the row that brings the
+        // value. A source to which nothing was given may be new code's, and so may the value. Where rows of the source follow those
+        // of the target, it takes its own along.
+        let elsewhere = if self.makes_rows || self.takes_along() {
             "      NULL;\n".to_owned()
         } else {
+            let none: String = names.iter().map(|name| format!("      NEW.{name} := NULL;\n")).collect();
+            let same = self.values_stay();
             format!(
-                "      IF {} AND NOT s.bare THEN\n{assign}      END IF;\n",
-                alike(&row("NEW", &names), &row("OLD", &names))
+                "      IF {same} AND NOT s.bare THEN\n      IF s.asked THEN\n{assign}      ELSE\n{none}      END IF;\n      END IF;\n"
             )
         };
         let typed = self.new.iter().zip(&ups).map(|(new, up)| format!("({up})::{}", new.column.type_sql));
@@ -57,7 +59,7 @@ impl Across {
         // An upsert goes on to the row that is there, and an INSERT fails: neither has business with the source.
         let first = if self.one_to_one {
             format!(
-                "  IF TG_OP = 'INSERT' THEN\n    PERFORM FROM {} AS t WHERE {} FOR NO KEY UPDATE;\n    \
+                "  IF TG_OP = 'INSERT' THEN\n    PERFORM FROM {} AS t WHERE {} FOR KEY SHARE;\n    \
                  IF FOUND THEN\n      RETURN NEW;\n    END IF;\n  END IF;\n",
                 self.target,
                 self.at_key("t", false, "NEW", false)
@@ -65,19 +67,32 @@ impl Across {
         } else {
             String::new()
         };
-        let fetch =
-            format!("{first}  SELECT * INTO s FROM {}({});\n", self.function(&["fetch"]), key.join(", "));
-        let work = format!(
-            "  IF s.asked THEN\n    IF TG_OP = 'INSERT' THEN\n      IF {} THEN\n{assign}      END IF;\n    ELSIF {} THEN\n{elsewhere}    \
-             ELSIF {wrong} THEN\n      -- A row that the backfill has not reached is completed before a partial write is applied to it.\n\
-             {complete}    END IF;\n  END IF;\n",
-            all_null("NEW", &names),
-            self.key_changed(false),
-        );
+        let fetch = if shape == Shape::Open || self.has_down() {
+            format!("{first}  SELECT * INTO s FROM {}({});\n", self.function(&["fetch"]), key.join(", "))
+        } else {
+            String::new()
+        };
+        let work = match shape {
+            Shape::Open => format!(
+                "  IF TG_OP = 'INSERT' THEN\n    IF s.asked AND {} THEN\n{assign}    END IF;\n  ELSIF {} THEN\n{elsewhere}  \
+                 ELSIF s.asked AND {wrong} THEN\n    -- A row that the backfill has not reached is completed before a partial write is \
+                 applied to it.\n{complete}  END IF;\n",
+                all_null("NEW", &names),
+                self.key_changed(false),
+            ),
+            // New code is alone: what it leaves empty is meant.
+            Shape::Sealed => String::new(),
+        };
         format!(
             "DECLARE\n  s record;\n{declare}BEGIN\n  -- The source row's lock is what puts the writers of both tables in order.\n{}  RETURN NEW;\nEND\n",
             self.forgiving(&format!("{fetch}{work}{shift}"))
         )
+    }
+
+    /// Whether a write of the target leaves the values that move as they were.
+    fn values_stay(&self) -> String {
+        let names = self.new_names();
+        alike(&row("NEW", &names), &row("OLD", &names))
     }
 
     /// A call of a function that writes the source, for the row as it was.
@@ -91,7 +106,7 @@ impl Across {
         format!("  PERFORM {}(t.*) FROM {} AS t WHERE {at};\n", self.function(&[what]), self.target)
     }
 
-    pub(super) fn given_body(&self) -> String {
+    pub(super) fn given_body(&self, shape: Shape) -> String {
         let if_moved = |then: &str| {
             format!(
                 "  IF TG_OP = 'UPDATE' THEN\n    IF {} THEN\n{then}    END IF;\n  END IF;\n",
@@ -102,6 +117,22 @@ impl Across {
             let moved = if self.source_goes { ("rekey", "OLD, NEW") } else { ("clear", "OLD") };
             let work = self.marked(&if_moved(&self.to_source(moved.0, moved.1)));
             return format!("DECLARE\n{}BEGIN\n{work}  RETURN NULL;\nEND\n", Self::outer_mark());
+        }
+        let none = all_null("NEW", &self.new_names());
+        let mut nothing_said = String::new();
+        if shape == Shape::Open && !self.always_given() {
+            // Old code's row: it does not know these columns.
+            nothing_said.push_str(&format!(
+                "  IF TG_OP = 'INSERT' THEN\n    IF {none} THEN\n      RETURN NULL;\n    END IF;\n  END IF;\n"
+            ));
+        }
+        if !self.makes_rows && !self.source_goes {
+            // Who points a row at another one of the source, and sets nothing, has said nothing about that one.
+            nothing_said.push_str(&format!(
+                "  IF TG_OP = 'UPDATE' THEN\n    IF {} AND ({} OR {none}) THEN\n      RETURN NULL;\n    END IF;\n  END IF;\n",
+                self.key_changed(false),
+                self.values_stay(),
+            ));
         }
         let write = self.as_it_is("write");
         let work = match (self.makes_rows, self.source_goes) {
@@ -115,18 +146,19 @@ impl Across {
                 let needed = self.old.iter().any(|old| old.not_null);
                 let rekey = if_moved(&self.to_source("rekey", "OLD, NEW"));
                 let absent = if needed {
-                    if_moved(&self.to_source("remove", "OLD")) + &self.to_source("remove", "NEW")
+                    if_moved(&self.to_source("remove", "OLD")) + &self.to_source("withdraw", "NEW")
                 } else {
                     format!("{rekey}{write}")
                 };
-                format!(
-                    "  IF {} THEN\n{absent}  ELSE\n{rekey}{write}{}  END IF;\n",
-                    all_null("NEW", &self.new_names()),
-                    self.as_it_is("add")
-                )
+                let add = self.as_it_is("add");
+                format!("  IF {none} THEN\n{absent}  ELSE\n{rekey}{write}{add}  END IF;\n")
             }
         };
-        format!("DECLARE\n{}BEGIN\n{}  RETURN NULL;\nEND\n", Self::outer_mark(), self.marked(&work))
+        format!(
+            "DECLARE\n{}BEGIN\n{nothing_said}{}  RETURN NULL;\nEND\n",
+            Self::outer_mark(),
+            self.marked(&work)
+        )
     }
 
     pub(super) fn gone(&self) -> String {

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::super::{SKIP_SETTING, Shape};
-use super::{Across, alike, all_null, row};
+use super::{Across, alike, row};
 use crate::words::ident::{Ident, QualifiedName, literal};
 
 /// The session setting that holds the id of the mapping whose trigger is writing the other table.
@@ -30,7 +30,7 @@ impl Across {
         let used: BTreeSet<&str> = self.triggers().into_iter().map(|(kind, ..)| kind).collect();
         let body = |kind: &str| match kind {
             "guard" => self.guard(shape),
-            "given" => self.given_body(),
+            "given" => self.given_body(shape),
             "gone" => self.gone(),
             "follow" => self.follow(shape),
             "lost" => self.lost(),
@@ -114,11 +114,8 @@ impl Across {
             literal(&self.id)
         );
         if self.has_down() {
-            let always = self.source_goes && self.makes_rows;
-            let some = format!("{skip} AND NOT {}", all_null("NEW", &self.new_names()));
-            let inserted = if always { skip.clone() } else { some };
             // A row that its source takes to another partition comes before the source is there.
-            let inserted = if self.source_shifts() { format!("{inserted} AND {own}") } else { inserted };
+            let inserted = if self.source_shifts() { format!("{skip} AND {own}") } else { skip.clone() };
             list.push(("given", target_table.clone(), "AFTER INSERT", inserted));
         }
         if self.has_down() || self.takes_along() {

@@ -1,0 +1,199 @@
+//! Moves between tables: rows that change the keys by which they belong together, and rows that come and go in one statement.
+
+use super::support::{Project, run};
+
+/// Plays statements between backfill and contract; what they leave is there while open, when verified, sealed and reopened.
+async fn plays(setup: &str, file: &str, statements: &[&str], query: &str, gives: &str) {
+    let project = Project::new(setup, &[("0001_move.sql", file)]).await;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    for statement in statements {
+        project.database.run(statement).await;
+    }
+    assert_eq!(project.database.text(query).await, gives, "{file}\n{statements:?}");
+    project.migrate(&["verify"]).await.expect(0);
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    project.migrate(&["reopen", "1", "--accept-nulls"]).await.expect(0);
+    assert_eq!(project.database.text(query).await, gives, "after a reopen: {file}\n{statements:?}");
+}
+
+const PROFILES: &str = "CREATE TABLE users (id bigint PRIMARY KEY, email text UNIQUE, active bool NOT NULL DEFAULT true);
+    CREATE TABLE profiles (id bigint PRIMARY KEY, user_id bigint UNIQUE);
+    INSERT INTO users VALUES (1, 'N1', true), (2, 'N2', true), (5, 'N5', false), (6, NULL, true), (7, 'N7', true);
+    INSERT INTO profiles VALUES (1, 1), (2, 2);";
+
+const ORDERS: &str = "CREATE TABLE customers (id bigint PRIMARY KEY, email text, active bool NOT NULL DEFAULT true);
+    CREATE TABLE orders (id bigint PRIMARY KEY, customer_id bigint); CREATE INDEX ON orders (customer_id);
+    INSERT INTO customers VALUES (1, 'N1', true), (2, 'N2', true), (5, 'N5', false); INSERT INTO orders VALUES (1, 1), (2, 1), (3, 2);";
+
+const TO_ORDERS: &str = "ALTER TABLE orders ADD COLUMN email text; UPDATE orders SET email = c.email FROM customers AS c WHERE c.id = customer_id;
+    ALTER TABLE customers DROP COLUMN email;";
+
+/// Old code points a row at another row of the source: that one keeps what it has, and the row takes it, be it nothing.
+#[tokio::test]
+async fn a_row_that_names_another_source_row_changes_nothing_there() {
+    let active = "ALTER TABLE profiles ADD COLUMN email text;
+        UPDATE profiles AS p SET email = u.email FROM users AS u WHERE u.id = p.user_id AND u.active; ALTER TABLE users DROP COLUMN email;";
+    plays(
+        PROFILES,
+        active,
+        &[
+            "UPDATE profiles SET user_id = 5 WHERE id = 1",
+            "UPDATE profiles SET user_id = 6 WHERE id = 2",
+            "UPDATE profiles SET user_id = 7 WHERE id = 2",
+        ],
+        "SELECT (SELECT string_agg(id || ':' || coalesce(email, '-'), ' ' ORDER BY id) FROM users) || ' / ' ||
+            string_agg(user_id || ':' || coalesce(email, '-'), ' ' ORDER BY user_id) FROM profiles",
+        "1:N1 2:N2 5:N5 6:- 7:N7 / 5:- 7:N7",
+    )
+    .await;
+    plays(
+        ORDERS,
+        &TO_ORDERS.replace("customer_id;", "customer_id AND c.active;"),
+        &["UPDATE orders SET customer_id = 5 WHERE id = 1", "UPDATE orders SET customer_id = 2 WHERE id = 2"],
+        "SELECT string_agg(id || ':' || coalesce(email, '-'), ' ' ORDER BY id) FROM orders",
+        "1:- 2:N2 3:N2",
+    )
+    .await;
+}
+
+/// One statement deletes a row and makes it again, or gives its key to another one.
+#[tokio::test]
+async fn a_key_that_one_statement_frees_and_takes_again_keeps_its_row() {
+    let people = "CREATE TABLE people (id bigint PRIMARY KEY, street text);
+        INSERT INTO people SELECT i, CASE WHEN i <> 3 THEN 'N' || i END FROM generate_series(1, 6) AS i;";
+    let split = "CREATE TABLE addresses (person bigint PRIMARY KEY, road text NOT NULL);
+        INSERT INTO addresses (person, road) SELECT id, street FROM people WHERE street IS NOT NULL; ALTER TABLE people DROP COLUMN street;";
+    let again = "WITH gone AS (DELETE FROM addresses WHERE person = 1 RETURNING person)
+        INSERT INTO addresses (person, road) SELECT person, 'new' FROM gone";
+    let down = "UPDATE addresses SET person = person - 1 WHERE person > 3";
+    let both = "SELECT (SELECT string_agg(id || ':' || coalesce(street, '-'), ' ' ORDER BY id) FROM people) || ' / ' ||
+        string_agg(person || ':' || coalesce(road, '-'), ' ' ORDER BY person) FROM addresses";
+    let gives = "1:new 2:N2 3:N4 4:N5 5:N6 6:- / 1:new 2:N2 3:N4 4:N5 5:N6";
+    for file in [split, &split.replace(" NOT NULL)", ")")] {
+        plays(people, file, &[again, down], both, gives).await;
+    }
+    let whole = "CREATE TABLE addresses (person bigint PRIMARY KEY, road text);
+        INSERT INTO addresses (person, road) SELECT id, street FROM people; DROP TABLE people;";
+    let shift = "DELETE FROM addresses WHERE person = 3";
+    let gives = "1:new 2:N2 3:N4 4:N5 5:N6 / 1:new 2:N2 3:N4 4:N5 5:N6";
+    plays(people, whole, &[again, shift, down], both, gives).await;
+
+    let bios = "CREATE TABLE users (id bigint PRIMARY KEY); CREATE TABLE bios (user_id bigint PRIMARY KEY, words text NOT NULL);
+        INSERT INTO users SELECT generate_series(1, 6); DELETE FROM users WHERE id = 3; INSERT INTO bios SELECT id, 'N' || id FROM users;";
+    let merge = "ALTER TABLE users ADD COLUMN bio text; UPDATE users SET bio = words FROM bios WHERE bios.user_id = users.id; DROP TABLE bios;";
+    let again = "WITH gone AS (DELETE FROM users WHERE id = 1 RETURNING id) INSERT INTO users (id, bio) SELECT id, 'new' FROM gone";
+    let down = "UPDATE users SET id = id - 1 WHERE id > 3";
+    let both =
+        "SELECT (SELECT string_agg(user_id || ':' || words, ' ' ORDER BY user_id) FROM bios) || ' / ' ||
+        string_agg(id || ':' || coalesce(bio, '-'), ' ' ORDER BY id) FROM users";
+    plays(bios, merge, &[again, down], both, gives).await;
+    let one_way = merge.replace("= words", "= upper(words)");
+    let kept = "SELECT string_agg(id || ':' || coalesce(bio, '-'), ' ' ORDER BY id) FROM users";
+    plays(bios, &one_way, &[down], kept, "1:N1 2:N2 3:N4 4:N5 5:N6").await;
+}
+
+/// Source rows change their keys without a foreign key: a row of the target holds what the row that it names now holds.
+#[tokio::test]
+async fn source_rows_that_swap_their_keys_are_followed() {
+    let swap = [
+        "UPDATE customers SET id = 99 WHERE id = 1",
+        "UPDATE customers SET id = 1 WHERE id = 2",
+        "UPDATE customers SET id = 2 WHERE id = 99",
+    ];
+    let orders = "SELECT string_agg(id || ':' || coalesce(email, '-'), ' ' ORDER BY id) FROM orders";
+    plays(ORDERS, TO_ORDERS, &swap, orders, "1:N2 2:N2 3:N1").await;
+}
+
+/// Rows of the target that come while expand has only one table's triggers in place are not left behind.
+#[tokio::test]
+async fn a_row_that_comes_between_the_two_tables_triggers_follows() {
+    for held in ["customers", "orders"] {
+        let project = Project::new(ORDERS, &[("0001_move.sql", TO_ORDERS)]).await;
+        let database = &project.database;
+        let mut holder = database.connect().await;
+        run(&mut holder, &format!("BEGIN; LOCK TABLE {held} IN ACCESS SHARE MODE")).await;
+        let mut command = project.command(&["expand"]);
+        command.env("MIGRATE_LOCK_TOTAL", "2s");
+        let stopped = super::support::finish(command).await;
+        assert_ne!(stopped.code, Some(0));
+        database.run("INSERT INTO orders VALUES (9, 1)").await;
+        database.run("UPDATE customers SET email = 'new' WHERE id = 1").await;
+        run(&mut holder, "ROLLBACK").await;
+        for command in ["expand", "backfill", "verify"] {
+            project.migrate(&[command]).await.expect(0);
+        }
+        let email = database.text("SELECT email FROM orders WHERE id = 9").await;
+        assert_eq!(email, "new", "{held} was held");
+    }
+}
+
+/// While sealed new code is alone: what it leaves empty stays so, and does not stand in the way of contract.
+#[tokio::test]
+async fn what_new_code_leaves_empty_while_sealed_is_meant() {
+    let no_way_back = "UPDATE orders SET email = NULL WHERE id = 1; INSERT INTO orders VALUES (9, 2)";
+    let there = "UPDATE profiles SET email = NULL WHERE id = 1; DELETE FROM profiles WHERE id = 2; INSERT INTO profiles (id, user_id) VALUES (2, 2)";
+    let to_profiles = TO_ORDERS
+        .replace("orders", "profiles")
+        .replace("customers AS c", "users AS c")
+        .replace("TABLE customers", "TABLE users")
+        .replace("customer_id", "user_id");
+    for (setup, file, statements, query, gives) in [
+        (ORDERS, TO_ORDERS, no_way_back, "orders", "1:- 2:N1 3:N2 9:-"),
+        (PROFILES, &to_profiles, there, "profiles", "1:- 2:-"),
+    ] {
+        let project = Project::new(setup, &[("0001_move.sql", file)]).await;
+        for command in ["expand", "backfill"] {
+            project.migrate(&[command]).await.expect(0);
+        }
+        project.register("web-1", "1").await;
+        project.migrate(&["contract"]).await.expect(0).says("sealed");
+        project.database.run(statements).await;
+        project.migrate(&["verify"]).await.expect(0);
+        project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");
+        let rows =
+            format!("SELECT string_agg(id || ':' || coalesce(email, '-'), ' ' ORDER BY id) FROM {query}");
+        assert_eq!(project.database.text(&rows).await, gives);
+    }
+}
+
+#[tokio::test]
+async fn keys_that_one_side_cannot_follow_are_refused() {
+    let setup = "CREATE TABLE desks (id bigint PRIMARY KEY, label text); CREATE TABLE employees (id bigint PRIMARY KEY, desk_id bigint UNIQUE);
+        CREATE TABLE numbered (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, label text);
+        CREATE TABLE billing (id bigint PRIMARY KEY); CREATE TABLE shipping (id bigint PRIMARY KEY);
+        CREATE TABLE drawers (id bigint PRIMARY KEY, desk_id bigint); CREATE INDEX ON drawers (desk_id);
+        CREATE TABLE lamps (id bigint PRIMARY KEY, desk_id bigint); CREATE INDEX ON lamps (desk_id);";
+    let project = Project::new(setup, &[]).await;
+    let place = |table: &str, key: &str| {
+        format!(
+            "ALTER TABLE {table} ADD COLUMN label text; UPDATE {table} SET label = d.label FROM desks AS d WHERE d.id = {table}.{key};"
+        )
+    };
+    let made = "CREATE TABLE tags (id bigint PRIMARY KEY, label text NOT NULL); INSERT INTO tags (id, label) SELECT id, label FROM desks WHERE label IS NOT NULL;";
+    let gone = "ALTER TABLE desks DROP COLUMN label;";
+    for (file, says) in [
+        (format!("{} DROP TABLE desks;", place("employees", "desk_id")), "their own primary key"),
+        (
+            "CREATE TABLE tags (id bigint PRIMARY KEY, label text); INSERT INTO tags (id, label) SELECT id, label FROM numbered; DROP TABLE numbered;"
+                .to_owned(),
+            "GENERATED ALWAYS",
+        ),
+        (format!("{} {} {gone}", place("billing", "id"), place("shipping", "id")), "something else of this file"),
+        (format!("{} {} {gone}", place("billing", "id"), place("drawers", "desk_id")), "something else of this file"),
+        (format!("{made} {} {gone}", place("drawers", "desk_id")), "something else of this file"),
+        (
+            format!("ALTER TABLE desks ADD COLUMN loud text; UPDATE desks SET loud = upper(label); {} {gone}", place("billing", "id")),
+            "something else of this file",
+        ),
+    ] {
+        project.write("0001_move.sql", &file);
+        project.migrate(&["plan"]).await.expect(1).says(says);
+    }
+    // Nothing comes back from either.
+    let both = format!("{} {} {gone}", place("lamps", "desk_id"), place("drawers", "desk_id"));
+    project.write("0001_move.sql", &both);
+    project.migrate(&["plan"]).await.expect(0);
+}
