@@ -298,7 +298,7 @@ async fn survive(life: &Life) -> Vec<(Command, Hit)> {
     let mut connection = project.database.connect().await;
     let before = shape(&mut connection).await;
     // Slow ones: what many writers do to it the other journeys show.
-    let manner = || Manner { pause: Duration::from_millis(10), ..Manner::default() };
+    let manner = || Manner { pause: Duration::from_millis(40), ..Manner::default() };
     let mut old = Some(Writer::start_as(&url, &kind.old, 0, manner()));
     let (mut new, mut missed) = (None, Vec::new());
     for (arguments, hits) in &life.commands {
