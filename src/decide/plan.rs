@@ -172,7 +172,7 @@ pub(crate) struct Across {
     /// The same with the names while sealed.
     pub(crate) wrong_sealed: String,
     /// Whether nothing tells a null of new code from a value that is missing, so that rows are looked at for the last time when
-    /// the gate is closed, and not while sealed.
+    /// the gate is closed, and while sealed only those of a partition that has come since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) last_looked_at_closed: bool,
     /// The value of the session setting that makes this migration's sync triggers skip the batch.

@@ -269,10 +269,12 @@ impl Runner<'_> {
         self.engine.observer.saw(Happening::Note(format!("migration {}: verifying", plan.version)));
         for job in self.parts(plan).await? {
             let Some((table, wrong)) = job.check(names == Names::Sealed) else { continue };
-            if names == Names::Sealed
-                && !self.engine.ledger.job_exists(&mut self.session, plan.version, &job.id).await?
-            {
-                self.resync_one(&plan.search_path, &job).await?;
+            if names == Names::Sealed {
+                if !self.engine.ledger.job_exists(&mut self.session, plan.version, &job.id).await? {
+                    self.resync_one(&plan.search_path, &job).await?;
+                } else if job.is_checked_closed() {
+                    continue;
+                }
             }
             let rows = match self.wrong_rows(&plan.search_path, table, wrong).await {
                 Ok(rows) => rows,

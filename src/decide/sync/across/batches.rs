@@ -23,16 +23,12 @@ impl Across {
 
     fn find(&self, shape: Shape, wrong: impl Fn(&str, &str) -> String) -> String {
         if !self.makes_rows {
-            let wrong = wrong("r", "s");
-            if wrong == "false" {
-                return wrong;
-            }
             return format!(
                 "EXISTS (SELECT FROM {} AS s WHERE {} AND {} AND {})",
                 self.source_in(shape),
                 self.together("r", "s"),
                 self.asks("s", shape),
-                wrong
+                wrong("r", "s")
             );
         }
         let found = format!("EXISTS (SELECT FROM {} AS t WHERE {}", self.target, self.together("t", "r"));

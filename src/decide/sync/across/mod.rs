@@ -266,11 +266,7 @@ impl Across {
     /// True for a pair of rows of which the target's must be computed: what a write of new code left so stays.
     fn wrong(&self, target: &str, source: &str, shape: Shape) -> String {
         if !self.has_down() {
-            // While sealed a null may be new code's.
-            return match shape {
-                Shape::Open => self.needed(target, source, shape),
-                Shape::Sealed => "false".to_owned(),
-            };
+            return self.needed(target, source, shape);
         }
         let (holds, empty) = (self.holds(target, source, shape), self.empty(source, shape));
         format!("NOT ({holds} OR {empty})")

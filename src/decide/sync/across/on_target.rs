@@ -20,12 +20,15 @@ impl Across {
             .collect();
         // A row that goes to another source takes what it finds there, which may be nothing, unless it is the row that brings the
         // value. A source to which nothing was given may be new code's, and so may the value. Where rows of the source follow those
-        // of the target, it takes its own along.
-        let elsewhere = if self.makes_rows || self.takes_along() {
+        // of the target, it takes its own along, if it has one.
+        let elsewhere = if self.makes_rows {
             "      NULL;\n".to_owned()
         } else {
             let none: String = names.iter().map(|name| format!("      NEW.{name} := NULL;\n")).collect();
-            let same = self.values_stay();
+            let mut same = self.values_stay();
+            if self.takes_along() {
+                same = format!("{same} AND {}", all_null("OLD", &names));
+            }
             format!(
                 "      IF {same} AND NOT s.bare THEN\n      IF s.asked THEN\n{assign}      ELSE\n{none}      END IF;\n      END IF;\n"
             )
