@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Across, alike, triggers};
+use super::{Across, alike, all_null, triggers};
 use crate::decide::sync::functions::drop_function;
 use crate::decide::sync::{Shape, Typed, typed_result};
 use crate::words::ident::{Ident, QualifiedName};
@@ -65,6 +65,16 @@ impl Across {
                 self.write_parameters(name).join(", ")
             )
         }));
+        if self.has_asks() && !self.makes_rows {
+            sql.push(format!(
+                "CREATE FUNCTION {}(t {}) RETURNS boolean LANGUAGE sql BEGIN ATOMIC\n  \
+                 SELECT EXISTS (SELECT FROM {} AS s WHERE {});\nEND",
+                self.function(&["stands"]),
+                self.target,
+                self.source,
+                self.together("t", "s")
+            ));
+        }
         sql
     }
 
@@ -232,9 +242,14 @@ impl Across {
         }
         if self.has_down() {
             let differs = self.holds("t", "s", Shape::Open);
+            let silent = all_null("t", &self.new_names());
+            let asked = self.asks("s", Shape::Open);
             writes.push((
                 "write",
-                format!("UPDATE {source} AS s SET {} WHERE {at} AND NOT {differs}", set(&self.downs("t"))),
+                format!(
+                    "UPDATE {source} AS s SET {} WHERE {at} AND NOT {differs} AND (NOT {silent} OR {asked})",
+                    set(&self.downs("t"))
+                ),
             ));
         }
         if self.source_goes && self.one_to_one {
@@ -242,7 +257,8 @@ impl Across {
                 "remove",
                 format!("DELETE FROM {source} AS s WHERE {at} AND {}", self.left_free("t")),
             ));
-            writes.push(("withdraw", format!("DELETE FROM {source} AS s WHERE {at}")));
+            let asked = self.asks("s", Shape::Open);
+            writes.push(("withdraw", format!("DELETE FROM {source} AS s WHERE {at} AND {asked}")));
         }
         if self.source_goes && self.has_down() {
             let keys = self.key.iter().map(|(source, _)| source);
@@ -283,7 +299,7 @@ impl Across {
             all.push(self.function(&["unguarded", name]));
         }
         all.extend(self.new.iter().map(|new| self.function(&["up", new.column.name.as_str()])));
-        all.extend(["asks", "wanted"].map(|name| self.function(&[name])));
+        all.extend(["asks", "wanted", "stands"].map(|name| self.function(&[name])));
         let downs = self.old.iter().filter(|old| old.down.is_some());
         all.extend(downs.map(|old| self.function(&["down", old.column.name.as_str()])));
         all.extend(self.given.iter().map(|(column, _)| self.function(&["given", column.as_str()])));

@@ -82,9 +82,19 @@ impl Across {
         } else {
             self.forgiving(&work)
         };
+        // What takes the key of its row of the target says nothing of the values, and without a down they may be new code's.
+        let own_key = if self.has_down() {
+            String::new()
+        } else {
+            format!(
+                "  IF TG_OP = 'UPDATE' THEN\n    IF {} AND outer_mark = {} THEN\n      RETURN NULL;\n    END IF;\n  END IF;\n",
+                self.key_changed(true),
+                literal(&self.id)
+            )
+        };
         // The row as it is now: a trigger of the user may have changed it since.
         format!(
-            "DECLARE\n  s record;\n{}BEGIN\n  SELECT o.* INTO s FROM {source} AS o WHERE {};\n  IF NOT FOUND THEN\n    \
+            "DECLARE\n  s record;\n{}BEGIN\n{own_key}  SELECT o.* INTO s FROM {source} AS o WHERE {};\n  IF NOT FOUND THEN\n    \
              RETURN NULL;\n  END IF;\n{}  RETURN NULL;\nEND\n",
             Self::outer_mark(),
             self.at_key("o", true, "NEW", true),
@@ -99,6 +109,7 @@ impl Across {
         let values = self.ups("s", shape).into_iter().zip(self.ups("OLD", shape));
         let set = self.new_names().into_iter().zip(values).map(|(name, (up, was))| {
             let mut same = alike(std::slice::from_ref(&up), &[was]);
+            // Where the target's key came first `follow` has ended already.
             if !self.makes_rows {
                 // With another key it is another row of the source to the target's.
                 same = format!("NOT {} AND {same}", self.key_changed(true));

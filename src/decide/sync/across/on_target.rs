@@ -25,12 +25,20 @@ impl Across {
             "      NULL;\n".to_owned()
         } else {
             let none: String = names.iter().map(|name| format!("      NEW.{name} := NULL;\n")).collect();
-            let mut same = self.values_stay();
-            if self.takes_along() {
-                same = format!("{same} AND {}", all_null("OLD", &names));
-            }
+            let same = if self.takes_along() {
+                format!("{} AND {}", self.values_stay(), all_null("OLD", &names))
+            } else {
+                format!("({} OR {})", self.values_stay(), all_null("NEW", &names))
+            };
+            // A row of the source that is no longer there has another key now.
+            let left_out = self.function(&["stands"]);
+            let otherwise = if self.has_asks() {
+                format!("      ELSIF {left_out}(OLD) THEN\n{none}")
+            } else {
+                String::new()
+            };
             format!(
-                "      IF {same} AND NOT s.bare THEN\n      IF s.asked THEN\n{assign}      ELSE\n{none}      END IF;\n      END IF;\n"
+                "      IF {same} AND NOT s.bare THEN\n      IF s.asked THEN\n{assign}{otherwise}      END IF;\n      END IF;\n"
             )
         };
         let typed = self.new.iter().zip(&ups).map(|(new, up)| format!("({up})::{}", new.column.type_sql));
@@ -62,7 +70,7 @@ impl Across {
         // An upsert goes on to the row that is there, and an INSERT fails: neither has business with the source.
         let first = if self.one_to_one {
             format!(
-                "  IF TG_OP = 'INSERT' THEN\n    PERFORM FROM {} AS t WHERE {} FOR KEY SHARE;\n    \
+                "  IF TG_OP = 'INSERT' THEN\n    PERFORM FROM {} AS t WHERE {} FOR NO KEY UPDATE;\n    \
                  IF FOUND THEN\n      RETURN NEW;\n    END IF;\n  END IF;\n",
                 self.target,
                 self.at_key("t", false, "NEW", false)
@@ -129,7 +137,7 @@ impl Across {
                 "  IF TG_OP = 'INSERT' THEN\n    IF {none} THEN\n      RETURN NULL;\n    END IF;\n  END IF;\n"
             ));
         }
-        if !self.makes_rows && !self.source_goes {
+        if shape == Shape::Open && !self.makes_rows && !self.source_goes {
             // Who points a row at another one of the source, and sets nothing, has said nothing about that one.
             nothing_said.push_str(&format!(
                 "  IF TG_OP = 'UPDATE' THEN\n    IF {} AND ({} OR {none}) THEN\n      RETURN NULL;\n    END IF;\n  END IF;\n",
