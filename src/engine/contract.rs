@@ -209,14 +209,13 @@ impl Runner<'_> {
             fault::point("contract.closed");
         }
         if state == State::Closing {
-            let mut begun = false;
-            for step in &plan.seal {
-                begun |= self.is_done(&running, &step.id).await?;
-            }
+            let begun =
+                engine.any_step_is("done", &mut self.session, version, entry.attempt, &plan.seal).await?;
             // A partition may have come since the gate was closed, and old code may have written until then.
-            let again = plan.jobs.iter().any(Job::is_checked_closed)
-                || engine.has_new_parts(&mut self.session, &plan).await?;
-            if again && !begun {
+            if !begun
+                && (plan.jobs.iter().any(Job::is_checked_closed)
+                    || engine.has_new_parts(&mut self.session, &plan).await?)
+            {
                 self.verify_plan(&plan, Names::Open).await.map_err(|failure| {
                     let back = format!("migrate reopen {version}, then migrate backfill {version}");
                     Failure { next: Some(back), ..failure }
@@ -231,7 +230,7 @@ impl Runner<'_> {
             state = State::Sealed;
             fault::point("contract.sealed");
         } else if state == State::Sealed {
-            if engine.any_undone(&mut self.session, version, entry.attempt, &plan.seal).await? {
+            if engine.any_step_is("undone", &mut self.session, version, entry.attempt, &plan.seal).await? {
                 return Err(Failure::refused(format!(
                     "a reopen of migration {version} was begun and not finished"
                 ))
@@ -390,7 +389,8 @@ impl Runner<'_> {
         // A reopen that was cut off: what it left is taken back before anything is done anew.
         let taken_back = [plan.seal.as_slice(), &plan.restrict].concat();
         let engine = self.engine;
-        if engine.any_undone(&mut self.session, plan.version, running.attempt, &taken_back).await? {
+        if engine.any_step_is("undone", &mut self.session, plan.version, running.attempt, &taken_back).await?
+        {
             self.undo_steps(running, &plan.seal).await?;
             self.undo_steps(running, &plan.restrict).await?;
         }

@@ -117,7 +117,9 @@ impl Engine {
             State::Expanding => Some("expand".to_owned()),
             State::Closing | State::Dropping => Some(format!("contract {version}")),
             State::Aborting => Some(format!("abort {version}")),
-            State::Sealed if self.any_undone(session, version, entry.attempt, &plan.seal).await? => {
+            State::Sealed
+                if self.any_step_is("undone", session, version, entry.attempt, &plan.seal).await? =>
+            {
                 Some(format!("reopen {version}"))
             }
             _ => None,

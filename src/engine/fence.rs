@@ -96,18 +96,18 @@ impl Engine {
         Ok(changed)
     }
 
-    /// Whether some of the steps were taken back and not run again: an undo was cut off.
-    pub(crate) async fn any_undone(
+    /// Whether some of the steps are in a state. Of those of a seal: "undone" where an undo was cut off.
+    pub(crate) async fn any_step_is(
         &self,
+        state: &str,
         session: &mut Session,
         version: Version,
         attempt: i64,
         steps: &[Step],
     ) -> Outcome<bool> {
         let records = self.ledger.steps(session, version, attempt).await?;
-        let is_undone =
-            |step: &Step| records.iter().any(|record| record.id == step.id && record.state == "undone");
-        Ok(steps.iter().any(is_undone))
+        let is = |step: &Step| records.iter().any(|record| record.id == step.id && record.state == state);
+        Ok(steps.iter().any(is))
     }
 
     /// Refuses to go on if somebody else changed the columns that the plan touches, or what keeps them in step; says what else

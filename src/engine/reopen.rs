@@ -46,7 +46,8 @@ impl Runner<'_> {
         engine.observer.saw(Happening::Phase { version, name: plan.name.clone(), what: "reopen" });
         let changed = engine.changed(&mut self.session, &plan).await?;
         // One that was cut off has done that already, and left some functions as they are while open.
-        let is_begun = engine.any_undone(&mut self.session, version, entry.attempt, &plan.seal).await?;
+        let is_begun =
+            engine.any_step_is("undone", &mut self.session, version, entry.attempt, &plan.seal).await?;
         if entry.state == State::Sealed
             && !is_begun
             && (!changed.sync.is_empty() || engine.has_new_parts(&mut self.session, &plan).await?)

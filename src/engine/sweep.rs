@@ -252,7 +252,7 @@ impl Runner<'_> {
                 let (plan, _) = self.engine.stored_plan(&mut self.session, entry.version).await?;
                 let (session, version) = (&mut self.session, entry.version);
                 if names == Names::Sealed
-                    && self.engine.any_undone(session, version, entry.attempt, &plan.seal).await?
+                    && self.engine.any_step_is("undone", session, version, entry.attempt, &plan.seal).await?
                 {
                     let title = format!("a reopen of migration {version} was begun and not finished");
                     return Err(Failure::refused(title).next(format!("migrate reopen {version}")));

@@ -1,5 +1,6 @@
 //! Moves between tables: rows that change the keys by which they belong together, and rows that come and go in one statement.
 
+use super::moves::sealed;
 use super::support::{Project, run};
 
 /// Plays statements between backfill and contract; what they leave is there while open, when verified, sealed and reopened.
@@ -178,12 +179,7 @@ async fn what_new_code_leaves_empty_while_sealed_is_meant() {
             "1:- 2:- 3:six",
         ),
     ] {
-        let project = Project::new(setup, &[("0001_move.sql", file)]).await;
-        for command in ["expand", "backfill"] {
-            project.migrate(&[command]).await.expect(0);
-        }
-        project.register("web-1", "1").await;
-        project.migrate(&["contract"]).await.expect(0).says("sealed");
+        let project = sealed(setup, file).await;
         project.database.run(statements).await;
         project.migrate(&["verify"]).await.expect(0);
         project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");

@@ -537,6 +537,17 @@ async fn what_cannot_be_moved_is_refused_by_name() {
     }
 }
 
+/// A project whose one file is sealed.
+pub(crate) async fn sealed(setup: &str, file: &str) -> Project {
+    let project = Project::new(setup, &[("0001_move.sql", file)]).await;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    project.register("web-1", "1").await;
+    project.migrate(&["contract"]).await.expect(0).says("sealed");
+    project
+}
+
 #[tokio::test]
 async fn what_new_code_writes_while_the_source_is_sealed_stays() {
     for (setup, file, statements, query, gives) in [
@@ -557,12 +568,7 @@ async fn what_new_code_writes_while_the_source_is_sealed_stays() {
             "1:Z 2:b2",
         ),
     ] {
-        let project = Project::new(setup, &[("0001_move.sql", file)]).await;
-        for command in ["expand", "backfill"] {
-            project.migrate(&[command]).await.expect(0);
-        }
-        project.register("web-1", "1").await;
-        project.migrate(&["contract"]).await.expect(0).says("sealed");
+        let project = sealed(setup, file).await;
         project.database.run(statements).await;
         assert_eq!(project.database.text(query).await, gives);
         project.migrate(&["contract", "--soak", "0s"]).await.expect(0).says("0001 is done");

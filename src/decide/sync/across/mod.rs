@@ -101,11 +101,6 @@ impl Across {
         self.one_to_one && (self.source_goes || (self.makes_rows && !self.old.is_empty()))
     }
 
-    /// Whether a row of the target without values has a row of the source too.
-    fn always_given(&self) -> bool {
-        self.source_goes && self.makes_rows
-    }
-
     /// Whether a row of the target whose key changes may leave its partition, and takes its row of the source with it.
     fn target_shifts(&self) -> bool {
         self.target_is_partitioned && self.source_goes && self.one_to_one

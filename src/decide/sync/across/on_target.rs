@@ -131,8 +131,8 @@ impl Across {
         }
         let none = all_null("NEW", &self.new_names());
         let mut nothing_said = String::new();
-        if shape == Shape::Open && !self.always_given() {
-            // Old code's row: it does not know these columns.
+        if shape == Shape::Open && !(self.makes_rows && self.source_goes) {
+            // Old code's row, which does not know these columns. A table that takes another's place has all rows of that.
             nothing_said.push_str(&format!(
                 "  IF TG_OP = 'INSERT' THEN\n    IF {none} THEN\n      RETURN NULL;\n    END IF;\n  END IF;\n"
             ));
