@@ -21,6 +21,7 @@ mod journeys;
 mod late_reads;
 mod late_rows;
 mod locks;
+mod move_conditions;
 mod move_keys;
 mod moves;
 mod objects;

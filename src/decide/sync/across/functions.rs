@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Across, alike, all_null, triggers};
+use super::{Across, alike, triggers};
 use crate::decide::sync::functions::drop_function;
 use crate::decide::sync::{Shape, Typed, typed_result};
 use crate::words::ident::{Ident, QualifiedName};
@@ -65,16 +65,7 @@ impl Across {
                 self.write_parameters(name).join(", ")
             )
         }));
-        if self.has_asks() && !self.makes_rows {
-            sql.push(format!(
-                "CREATE FUNCTION {}(t {}) RETURNS boolean LANGUAGE sql BEGIN ATOMIC\n  \
-                 SELECT EXISTS (SELECT FROM {} AS s WHERE {});\nEND",
-                self.function(&["stands"]),
-                self.target,
-                self.source,
-                self.together("t", "s")
-            ));
-        }
+        sql.extend(self.create_looks());
         sql
     }
 
@@ -153,21 +144,55 @@ impl Across {
             let head = |name: &[&str]| {
                 format!("CREATE FUNCTION {}({types}) RETURNS boolean LANGUAGE", self.function(name))
             };
-            if !self.may_raise {
-                sql.push(format!("{} sql RETURN {expression}", head(&[name])));
-                continue;
-            }
             // Raising is not holding.
             let arguments: Vec<String> = (1..=parameters.len()).map(|at| format!("${at}")).collect();
-            sql.push(format!("{} sql RETURN {expression}", head(&["unguarded", name])));
-            sql.push(format!(
-                "{} plpgsql AS $pontoon$\nBEGIN\n  RETURN {}({});\nEXCEPTION WHEN OTHERS THEN\n  RETURN false;\nEND\n$pontoon$",
-                head(&[name]),
-                self.function(&["unguarded", name]),
-                arguments.join(", ")
-            ));
+            sql.extend(self.guarded(name, &head, &format!("sql RETURN {expression}"), &arguments.join(", ")));
         }
         sql
+    }
+
+    /// What tells of the source row of a row `t` of the target whether it stands, and whether it takes part.
+    fn create_looks(&self) -> Vec<String> {
+        let head = |name: &[&str]| {
+            format!("CREATE FUNCTION {}(t {}) RETURNS boolean LANGUAGE", self.function(name), self.target)
+        };
+        let exists = |condition: &str| {
+            let found = self.together("t", "s");
+            format!(
+                "sql BEGIN ATOMIC\n  SELECT EXISTS (SELECT FROM {} AS s WHERE {found}{condition});\nEND",
+                self.source
+            )
+        };
+        let mut sql = Vec::new();
+        if self.target_shifts() || !self.makes_rows && (self.renumbers || self.has_asks()) {
+            sql.push(format!("{} {}", head(&["stands"]), exists("")));
+        }
+        if self.has_asks() && self.has_down() {
+            let asked = format!(" AND {}", self.asks("s", Shape::Open));
+            sql.extend(self.guarded("asked", &head, &exists(&asked), "t"));
+        }
+        sql
+    }
+
+    /// A function that gives false where what it computes raises.
+    fn guarded(
+        &self,
+        name: &str,
+        head: &dyn Fn(&[&str]) -> String,
+        body: &str,
+        arguments: &str,
+    ) -> Vec<String> {
+        if !self.may_raise {
+            return vec![format!("{} {body}", head(&[name]))];
+        }
+        vec![
+            format!("{} {body}", head(&["unguarded", name])),
+            format!(
+                "{} plpgsql AS $pontoon$\nBEGIN\n  RETURN {}({arguments});\nEXCEPTION WHEN OTHERS THEN\n  RETURN false;\nEND\n$pontoon$",
+                head(&[name]),
+                self.function(&["unguarded", name]),
+            ),
+        ]
     }
 
     /// Locks a source row and gives what the target needs of it: whether it takes part, whether nothing was given to it, what
@@ -242,23 +267,15 @@ impl Across {
         }
         if self.has_down() {
             let differs = self.holds("t", "s", Shape::Open);
-            let silent = all_null("t", &self.new_names());
-            let asked = self.asks("s", Shape::Open);
-            writes.push((
-                "write",
-                format!(
-                    "UPDATE {source} AS s SET {} WHERE {at} AND NOT {differs} AND (NOT {silent} OR {asked})",
-                    set(&self.downs("t"))
-                ),
-            ));
+            let values = set(&self.downs("t"));
+            writes.push(("write", format!("UPDATE {source} AS s SET {values} WHERE {at} AND NOT {differs}")));
         }
         if self.source_goes && self.one_to_one {
             writes.push((
                 "remove",
                 format!("DELETE FROM {source} AS s WHERE {at} AND {}", self.left_free("t")),
             ));
-            let asked = self.asks("s", Shape::Open);
-            writes.push(("withdraw", format!("DELETE FROM {source} AS s WHERE {at} AND {asked}")));
+            writes.push(("withdraw", format!("DELETE FROM {source} AS s WHERE {at}")));
         }
         if self.source_goes && self.has_down() {
             let keys = self.key.iter().map(|(source, _)| source);
@@ -299,7 +316,8 @@ impl Across {
             all.push(self.function(&["unguarded", name]));
         }
         all.extend(self.new.iter().map(|new| self.function(&["up", new.column.name.as_str()])));
-        all.extend(["asks", "wanted", "stands"].map(|name| self.function(&[name])));
+        let looks: [&[&str]; 5] = [&["asked"], &["unguarded", "asked"], &["stands"], &["asks"], &["wanted"]];
+        all.extend(looks.map(|name| self.function(name)));
         let downs = self.old.iter().filter(|old| old.down.is_some());
         all.extend(downs.map(|old| self.function(&["down", old.column.name.as_str()])));
         all.extend(self.given.iter().map(|(column, _)| self.function(&["given", column.as_str()])));

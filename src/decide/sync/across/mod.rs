@@ -53,6 +53,8 @@ pub(crate) struct Across {
     pub(crate) source_goes: bool,
     /// Whether the key is unique in the target too.
     pub(crate) one_to_one: bool,
+    /// Whether a foreign key gives the target's rows the key that their row of the source turns to.
+    pub(crate) renumbers: bool,
     /// Whether an UPDATE of a key may take a row to another partition, which fires the triggers of a DELETE and an INSERT.
     pub(crate) source_is_partitioned: bool,
     pub(crate) target_is_partitioned: bool,

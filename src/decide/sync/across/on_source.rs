@@ -58,7 +58,10 @@ impl Across {
         };
         let moved = moved.map_or_else(String::new, |moved| {
             // Where the target's key came first, the row that has the old one now is another one.
-            let changed = format!("{} AND outer_mark <> {}", self.key_changed(true), literal(&self.id));
+            let mut changed = format!("{} AND outer_mark <> {}", self.key_changed(true), literal(&self.id));
+            if self.source_shifts() {
+                changed.push_str(&format!(" AND NOT EXISTS (SELECT FROM {target} AS t WHERE {at})"));
+            }
             format!("  IF TG_OP = 'UPDATE' THEN\n    IF {changed} THEN\n{moved}    END IF;\n  END IF;\n")
         });
         let (asked, was_asked) = match shape {
@@ -66,9 +69,11 @@ impl Across {
             Shape::Sealed => (self.asks("s", shape), "false".to_owned()),
         };
         let (empty, wanted) = (self.empty("s", shape), self.wanted("s", shape));
+        // What new code wrote may end the WHERE of its own source row, and stays.
+        let others = format!("outer_mark <> {}", literal(&self.id));
         let work = format!(
             "{moved}  IF TG_OP = 'INSERT' AND {empty} THEN\n{fetch}  ELSIF NOT {asked} THEN\n    \
-             IF TG_OP = 'UPDATE' AND {was_asked} AND ({empty} OR NOT {wanted}) THEN\n{absent}    END IF;\n  ELSIF {empty} THEN\n{update}  \
+             IF TG_OP = 'UPDATE' AND {others} AND {was_asked} AND ({empty} OR NOT {wanted}) THEN\n{absent}    END IF;\n  ELSIF {empty} THEN\n{update}  \
              ELSE\n{write}  END IF;\n"
         );
         let work = if shape == Shape::Open && self.empties_what_is_refused() {
@@ -82,19 +87,22 @@ impl Across {
         } else {
             self.forgiving(&work)
         };
-        // What takes the key of its row of the target says nothing of the values, and without a down they may be new code's.
+        // What takes the key of its row of the target says nothing of the values, and without a down they may be new code's. In
+        // another partition it is a row that comes.
         let own_key = if self.has_down() {
             String::new()
         } else {
+            let moved =
+                format!("  IF TG_OP = 'UPDATE' THEN\n    moved := {};\n  END IF;\n", self.key_changed(true));
             format!(
-                "  IF TG_OP = 'UPDATE' THEN\n    IF {} AND outer_mark = {} THEN\n      RETURN NULL;\n    END IF;\n  END IF;\n",
-                self.key_changed(true),
+                "{moved}  IF moved AND outer_mark = {} THEN\n    RETURN NULL;\n  END IF;\n",
                 literal(&self.id)
             )
         };
+        let declared = if self.has_down() { "" } else { "  moved boolean := TG_OP = 'INSERT';\n" };
         // The row as it is now: a trigger of the user may have changed it since.
         format!(
-            "DECLARE\n  s record;\n{}BEGIN\n{own_key}  SELECT o.* INTO s FROM {source} AS o WHERE {};\n  IF NOT FOUND THEN\n    \
+            "DECLARE\n  s record;\n{declared}{}BEGIN\n{own_key}  SELECT o.* INTO s FROM {source} AS o WHERE {};\n  IF NOT FOUND THEN\n    \
              RETURN NULL;\n  END IF;\n{}  RETURN NULL;\nEND\n",
             Self::outer_mark(),
             self.at_key("o", true, "NEW", true),
@@ -153,16 +161,24 @@ impl Across {
         format!("    UPDATE {} AS t SET {} WHERE {at} AND NOT {some};\n", self.target, none.join(", "))
     }
 
-    pub(super) fn lost(&self) -> String {
+    pub(super) fn lost(&self, shape: Shape) -> String {
         let at = self.at_key("t", false, "OLD", true);
         let work = if self.makes_rows {
             format!("    DELETE FROM {} AS t WHERE {at};\n", self.target)
         } else {
             self.set_null(&at)
         };
+        // A row that went to another partition took its row of the target along, and one that has its key now has its own there.
+        let taken = if self.source_shifts() {
+            let at = self.at_key("o", true, "OLD", true);
+            format!(" OR EXISTS (SELECT FROM {} AS o WHERE {at})", self.source_in(shape))
+        } else {
+            String::new()
+        };
         format!(
-            "DECLARE\n{}BEGIN\n{}  RETURN NULL;\nEND\n",
+            "DECLARE\n{}BEGIN\n  IF outer_mark = {}{taken} THEN\n    RETURN NULL;\n  END IF;\n{}  RETURN NULL;\nEND\n",
             Self::outer_mark(),
+            literal(&self.id),
             self.forgiving(&self.marked(&work))
         )
     }

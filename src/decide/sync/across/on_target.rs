@@ -18,29 +18,6 @@ impl Across {
                 format!("      IF {same} THEN\n        NEW.{name} := {up};\n      END IF;\n")
             })
             .collect();
-        // A row that goes to another source takes what it finds there, which may be nothing, unless it is the row that brings the
-        // value. A source to which nothing was given may be new code's, and so may the value. Where rows of the source follow those
-        // of the target, it takes its own along, if it has one.
-        let elsewhere = if self.makes_rows {
-            "      NULL;\n".to_owned()
-        } else {
-            let none: String = names.iter().map(|name| format!("      NEW.{name} := NULL;\n")).collect();
-            let same = if self.takes_along() {
-                format!("{} AND {}", self.values_stay(), all_null("OLD", &names))
-            } else {
-                format!("({} OR {})", self.values_stay(), all_null("NEW", &names))
-            };
-            // A row of the source that is no longer there has another key now.
-            let left_out = self.function(&["stands"]);
-            let otherwise = if self.has_asks() {
-                format!("      ELSIF {left_out}(OLD) THEN\n{none}")
-            } else {
-                String::new()
-            };
-            format!(
-                "      IF {same} AND NOT s.bare THEN\n      IF s.asked THEN\n{assign}{otherwise}      END IF;\n      END IF;\n"
-            )
-        };
         let typed = self.new.iter().zip(&ups).map(|(new, up)| format!("({up})::{}", new.column.type_sql));
         let (untouched, up) =
             (all_null("OLD", &names), alike(&row("OLD", &names), &typed.collect::<Vec<_>>()));
@@ -52,6 +29,7 @@ impl Across {
         } else {
             format!("({untouched} AND NOT {up})")
         };
+        let elsewhere = self.elsewhere(&assign, &wrong);
         let key: Vec<String> = self.key.iter().map(|(_, target)| format!("NEW.{target}")).collect();
         // In another partition it would be a row that went, and one that came.
         let (shift, declare) = if self.target_shifts() {
@@ -100,6 +78,40 @@ impl Across {
         )
     }
 
+    /// A row that goes to another source takes what it finds there, which may be nothing, unless it is the row that brings the
+    /// value. A source to which nothing was given may be new code's, and so may the value. Where rows of the source follow those
+    /// of the target, it takes its own along, if it has one.
+    fn elsewhere(&self, assign: &str, wrong: &str) -> String {
+        if self.makes_rows {
+            return "      NULL;\n".to_owned();
+        }
+        let names = self.new_names();
+        let none: String = names.iter().map(|name| format!("        NEW.{name} := NULL;\n")).collect();
+        let (stays, untouched) = (self.values_stay(), all_null("OLD", &names));
+        let says_nothing = if self.takes_along() {
+            format!("{stays} AND {untouched}")
+        } else {
+            format!("({stays} OR {})", all_null("NEW", &names))
+        };
+        // A row of the source that is no longer there has another key now.
+        let stands = format!("{}(OLD)", self.function(&["stands"]));
+        let agrees = if self.has_down() {
+            format!("({stays} AND NOT {wrong})")
+        } else if self.renumbers {
+            let named = self.key.iter().map(|(_, target)| format!("OLD.{target} IS NOT NULL"));
+            let named = named.collect::<Vec<_>>().join(" AND ");
+            format!("({stays} AND NOT {untouched} AND {named} AND NOT {stands})")
+        } else {
+            "false".to_owned()
+        };
+        let left_out =
+            if self.has_asks() { format!("      ELSIF {stands} THEN\n{none}") } else { String::new() };
+        format!(
+            "    IF {says_nothing} AND NOT s.bare THEN\n      IF s.asked THEN\n        IF NOT {agrees} THEN\n{assign}        END IF;\n{left_out}      \
+             END IF;\n    END IF;\n"
+        )
+    }
+
     /// Whether a write of the target leaves the values that move as they were.
     fn values_stay(&self) -> String {
         let names = self.new_names();
@@ -117,16 +129,27 @@ impl Across {
         format!("  PERFORM {}(t.*) FROM {} AS t WHERE {at};\n", self.function(&[what]), self.target)
     }
 
+    /// What is done where the key of a row changes.
+    fn if_moved(&self, then: &str) -> String {
+        format!(
+            "  IF TG_OP = 'UPDATE' THEN\n    IF {} THEN\n{then}    END IF;\n  END IF;\n",
+            self.key_changed(false)
+        )
+    }
+
+    /// Gives the source's row the key of the target's, unless `guard` has, and the old key may be another one's now.
+    fn rekey(&self) -> String {
+        let rekey = self.to_source("rekey", "OLD, NEW");
+        if !self.target_shifts() {
+            return rekey;
+        }
+        format!("    IF NOT {}(NEW) THEN\n{rekey}    END IF;\n", self.function(&["stands"]))
+    }
+
     pub(super) fn given_body(&self, shape: Shape) -> String {
-        let if_moved = |then: &str| {
-            format!(
-                "  IF TG_OP = 'UPDATE' THEN\n    IF {} THEN\n{then}    END IF;\n  END IF;\n",
-                self.key_changed(false)
-            )
-        };
         if !self.has_down() {
-            let moved = if self.source_goes { ("rekey", "OLD, NEW") } else { ("clear", "OLD") };
-            let work = self.marked(&if_moved(&self.to_source(moved.0, moved.1)));
+            let moved = if self.source_goes { self.rekey() } else { self.to_source("clear", "OLD") };
+            let work = self.marked(&self.if_moved(&moved));
             return format!("DECLARE\n{}BEGIN\n{work}  RETURN NULL;\nEND\n", Self::outer_mark());
         }
         let none = all_null("NEW", &self.new_names());
@@ -145,31 +168,59 @@ impl Across {
                 self.values_stay(),
             ));
         }
-        let write = self.as_it_is("write");
-        let work = match (self.makes_rows, self.source_goes) {
-            (true, false) => format!("{}{write}", if_moved(&self.to_source("clear", "OLD"))),
-            (false, false) => write,
-            (true, true) => {
-                format!("{}{write}{}", if_moved(&self.to_source("rekey", "OLD, NEW")), self.as_it_is("add"))
+        let (declared, said) = self.said(&none);
+        let work = self.tell_source(shape, &none);
+        format!(
+            "DECLARE\n{declared}{}BEGIN\n{nothing_said}{said}{}  RETURN NULL;\nEND\n",
+            Self::outer_mark(),
+            self.marked(&work)
+        )
+    }
+
+    /// Tells whether the row says anything of its source row. One without a value that comes to a row which the WHERE leaves out
+    /// does not.
+    fn said(&self, none: &str) -> (String, String) {
+        if !self.has_asks() {
+            return (String::new(), String::new());
+        }
+        let said = format!(
+            "  IF TG_OP = 'UPDATE' THEN\n    said := said OR NOT {};\n  END IF;\n  IF NOT said THEN\n    said := {}(NEW);\n  END IF;\n",
+            self.key_changed(false),
+            self.function(&["asked"])
+        );
+        (format!("  said boolean := NOT {none};\n"), said)
+    }
+
+    /// What a write of the target does to the source.
+    fn tell_source(&self, shape: Shape, none: &str) -> String {
+        let if_said = |then: String| {
+            if self.has_asks() { format!("  IF said THEN\n{then}  END IF;\n") } else { then }
+        };
+        let write = if_said(self.as_it_is("write"));
+        let rekey = self.if_moved(&self.rekey());
+        match (self.makes_rows, self.source_goes) {
+            (true, false) => format!("{}{write}", self.if_moved(&self.to_source("clear", "OLD"))),
+            (false, false) if shape == Shape::Sealed => {
+                // The row brings its value along: a unique index of the column that goes is still there.
+                let some = format!("NOT {}", all_null("OLD", &self.new_names()));
+                let clear = self.to_source("clear", "OLD");
+                format!("{}{write}", self.if_moved(&format!("    IF {some} THEN\n{clear}    END IF;\n")))
             }
+            (false, false) => write,
+            (true, true) => format!("{rekey}{write}{}", self.as_it_is("add")),
             (false, true) => {
                 // A value that is null is a source row without one, or no source row.
                 let needed = self.old.iter().any(|old| old.not_null);
-                let rekey = if_moved(&self.to_source("rekey", "OLD, NEW"));
                 let absent = if needed {
-                    if_moved(&self.to_source("remove", "OLD")) + &self.to_source("withdraw", "NEW")
+                    self.if_moved(&self.to_source("remove", "OLD"))
+                        + &if_said(self.to_source("withdraw", "NEW"))
                 } else {
                     format!("{rekey}{write}")
                 };
                 let add = self.as_it_is("add");
                 format!("  IF {none} THEN\n{absent}  ELSE\n{rekey}{write}{add}  END IF;\n")
             }
-        };
-        format!(
-            "DECLARE\n{}BEGIN\n{nothing_said}{}  RETURN NULL;\nEND\n",
-            Self::outer_mark(),
-            self.marked(&work)
-        )
+        }
     }
 
     pub(super) fn gone(&self) -> String {

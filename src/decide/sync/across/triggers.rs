@@ -33,7 +33,7 @@ impl Across {
             "given" => self.given_body(shape),
             "gone" => self.gone(),
             "follow" => self.follow(shape),
-            "lost" => self.lost(),
+            "lost" => self.lost(shape),
             _ => self.shift(),
         };
         KINDS
