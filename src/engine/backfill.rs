@@ -76,7 +76,8 @@ impl Engine {
             }
             let (other, _) = self.stored_plan(session, earlier.version).await?;
             let mut rows = other.tables_of_jobs();
-            rows.extend(other.filled().cloned());
+            // Those of a rename too: until then its new column is empty.
+            rows.extend(other.jobs.iter().map(|job| job.table.clone()));
             if let Some(table) = rows.iter().find(|table| tables.contains(table)) {
                 let (version, table) = (earlier.version, table.plain());
                 let title = format!("migration {version} is to change or read the rows of {table} first");

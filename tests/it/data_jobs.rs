@@ -107,6 +107,15 @@ async fn what_cannot_be_counted_out_is_refused() {
             "put the INSERT above",
         ),
         (
+            "ALTER TABLE t ADD COLUMN k int; UPDATE t SET k = 5; INSERT INTO t (id) SELECT id FROM gone;",
+            "put the INSERT above",
+        ),
+        ("ALTER TABLE copy DROP COLUMN n; INSERT INTO copy SELECT id FROM t;", "split the file"),
+        (
+            "ALTER TABLE gone_too DROP COLUMN n; INSERT INTO copy SELECT g.* FROM gone_too AS g;",
+            "split the file",
+        ),
+        (
             "UPDATE t SET n = touched; UPDATE t SET touched = 1 WHERE touched IS NULL; ALTER TABLE t ALTER touched SET NOT NULL;",
             "split the file",
         ),

@@ -92,4 +92,50 @@ async fn a_data_job_runs_behind_what_an_earlier_file_fills() {
     project.migrate(&["backfill"]).await.expect(0);
     let filled = "SELECT string_agg(loud, ' ' ORDER BY id) FROM p";
     assert_eq!(project.database.text(filled).await, "A B");
+
+    // Of a rename too: its new column is empty until then.
+    let rename = "ALTER TABLE p RENAME COLUMN name TO title;";
+    let clean = "DELETE FROM p WHERE title IS NULL;";
+    let project = Project::new(SETUP, &[("0001_x.sql", rename), ("0002_y.sql", clean)]).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill", "2"]).await.expect(4).says("migrate backfill 0001");
+    project.migrate(&["backfill"]).await.expect(0);
+    assert_eq!(project.database.text("SELECT count(*)::text FROM p").await, "2");
+}
+
+/// An INSERT that names no columns counts on their order, in which one that is to go still has its place.
+#[tokio::test]
+async fn values_by_position_wait_for_a_column_to_go() {
+    let setup = "CREATE TABLE copy (id int PRIMARY KEY, legacy text, note text); CREATE TABLE src (id int PRIMARY KEY, note text);
+        INSERT INTO src VALUES (1, 'a');";
+    let gone = "ALTER TABLE copy DROP COLUMN legacy;";
+    for insert in ["INSERT INTO copy VALUES (1, 'a');", "INSERT INTO copy SELECT id, note FROM src;"] {
+        let project = Project::new(setup, &[("0001_x.sql", &format!("{gone} {insert}"))]).await;
+        project.migrate(&["plan"]).await.expect(1).says("error[order]");
+        project.write("0001_x.sql", gone);
+        project.write("0002_y.sql", insert);
+        project.migrate(&["expand", "--to", "1"]).await.expect(0);
+        project
+            .migrate(&["expand"])
+            .await
+            .expect(1)
+            .says("copy.legacy` keeps its place until migration 0001");
+        project.register("web-1", "1").await;
+        project.migrate(&["contract", "--soak", "1h"]).await.expect(0).says("0001 is sealed");
+        project.migrate(&["expand"]).await.expect(1).says("name the columns: `INSERT INTO public.copy (…)`");
+        project.write("0002_y.sql", &insert.replace("copy ", "copy (id, note) "));
+        project.migrate(&["expand"]).await.expect(0);
+        project.migrate(&["backfill"]).await.expect(0);
+        let note = "SELECT string_agg(note, ' ') FROM copy";
+        assert_eq!(project.database.text(note).await, "a");
+    }
+    // A column that is renamed stays where it is.
+    let files = [
+        ("0001_x.sql", "ALTER TABLE copy RENAME COLUMN legacy TO old;"),
+        ("0002_y.sql", "INSERT INTO copy VALUES (1, 'l', 'a');"),
+    ];
+    let project = Project::new(setup, &files).await;
+    project.migrate(&["expand"]).await.expect(0);
+    project.migrate(&["backfill"]).await.expect(0);
+    assert_eq!(project.database.text("SELECT legacy || old || note FROM copy").await, "lla");
 }

@@ -163,6 +163,14 @@ async fn what_could_not_be_brought_over_is_refused() {
             "`loud` is gone when the rows that old code writes to `public.leads` after the backfill are done",
         ),
         (
+            "INSERT INTO contacts (id, name) SELECT l.id, l.name FROM leads AS l; ALTER TABLE contacts RENAME COLUMN name TO title; DROP TABLE leads;",
+            "rename it in a later migration",
+        ),
+        (
+            "INSERT INTO contacts SELECT l.id, loud(l.name) FROM leads AS l; DROP TABLE leads; ALTER FUNCTION loud RENAME TO louder;",
+            "rename it in a later migration",
+        ),
+        (
             "INSERT INTO contacts SELECT l.id, l.name FROM ONLY leads AS l; DROP TABLE leads;",
             "put it first behind FROM, without ONLY",
         ),

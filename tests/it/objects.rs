@@ -262,6 +262,7 @@ async fn ordinary_files_about_objects_go_through() {
         "CREATE FUNCTION locked() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
          REVOKE ALL ON FUNCTION locked() FROM PUBLIC; GRANT EXECUTE ON FUNCTION locked() TO CURRENT_USER;",
         "CREATE INDEX by_both ON t (id, name); ALTER TABLE t CLUSTER ON by_both; DROP VIEW w;",
+        "DROP VIEW v, w; DROP FUNCTION f(int); DROP TABLE t, u;",
         "REVOKE ALL ON u FROM PUBLIC; REVOKE SELECT ON u, t FROM PUBLIC; REVOKE ALL ON t FROM PUBLIC;",
         "ALTER TABLE u ENABLE ROW LEVEL SECURITY; CREATE POLICY mine ON u USING (t_id > 0);",
         "CREATE TYPE size AS ENUM ('s'); ALTER TABLE t ADD COLUMN size size; CREATE VIEW sizes AS SELECT size FROM t; COMMENT ON VIEW sizes IS 'x';",

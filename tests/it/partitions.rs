@@ -300,6 +300,7 @@ async fn what_a_partitioned_table_cannot_have_is_refused_by_name() {
         ("ALTER TABLE ev SET (fillfactor = 70);", "matter of each partition"),
         ("ALTER TABLE ev_1 ADD COLUMN x int;", "it is a partition"),
         ("DROP INDEX ev_1_name_idx;", "is part of index"),
+        ("ALTER TABLE ev DETACH PARTITION ev_1; DROP TABLE ev_1;", "in a migration after that one"),
         (
             "CREATE TABLE news (at int, id bigint, qty int, PRIMARY KEY (at, id), FOREIGN KEY (at, id) REFERENCES ev);
              INSERT INTO news (at, id, qty) SELECT at, id, qty FROM ev; ALTER TABLE ev DROP COLUMN qty;",

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use crate::decide::change::{create_table, late_rows, leaving, split_table, supported};
+use crate::decide::change::{create_table, insert_values, late_rows, leaving, split_table, supported};
 use crate::decide::draft::{Draft, Phase, step};
 use crate::decide::plan::{Job, Once, Ranged, TableLock, Work};
 use crate::model::catalog::{Column, Constraint, Table};
@@ -66,6 +66,11 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, change: &DataCh
         .help("to run it as written, in one transaction, put `-- migrate: phase expand` on the line above"));
     }
     one_by_one(draft, statement, change, &target)?;
+    if change.verb == Verb::Insert {
+        for held_by in draft.wholes(&change.table).iter().chain([&target]) {
+            insert_values::refuse_changed_before(draft, statement, held_by)?;
+        }
+    }
     let Some(known) = draft.catalog.table(&driving).cloned() else { return Ok(()) };
     draft.plan_data_order(statement, &target)?;
     let key = key(&known, &change.driving.span)?;

@@ -34,10 +34,31 @@ pub(crate) fn plan(
         .filter_map(|target| draft.object(objects.kind, target))
         .map(|object| object.what)
         .collect();
-    for target in &objects.targets {
+    for target in in_order(draft, objects) {
         one(draft, statement, objects, target, &together)?;
     }
     Ok(())
+}
+
+/// What a statement drops, that which uses other things of it before those.
+fn in_order<'a>(draft: &Draft<'_>, objects: &'a DropObjects) -> Vec<&'a Target> {
+    let mut left: Vec<_> =
+        objects.targets.iter().map(|target| (target, draft.object(objects.kind, target))).collect();
+    let mut order = Vec::new();
+    while !left.is_empty() {
+        // A foreign key is named with its table.
+        let uses = |object: &Object, other: &Object| {
+            object.what != other.what && other.dependants.iter().any(|what| what.ends_with(&object.what))
+        };
+        let used = |(_, object): &(&Target, Option<Object>)| {
+            object.as_ref().is_some_and(|object| {
+                left.iter().filter_map(|(_, other)| other.as_ref()).any(|other| uses(other, object))
+            })
+        };
+        let first = left.iter().position(|one| !used(one)).unwrap_or_default();
+        order.push(left.remove(first).0);
+    }
+    order
 }
 
 fn one(
@@ -147,8 +168,14 @@ fn refuse_dependants(
 /// Nobody may change the table until it is gone, and the tables it points at are locked for a moment when it goes.
 fn table(draft: &mut Draft<'_>, span: &Range<usize>, object: &Object) -> Result<(), Problem> {
     let table = &object.name;
-    supported_table(draft, span, table)?;
     let Some(known) = draft.catalog.table(table).cloned() else { return Ok(()) };
+    if known.inherits {
+        let title = format!("`{}` is a partition, or has parents or children by inheritance", table.plain());
+        return Err(Problem::new("unsupported-table", span.clone(), title, "dropped here").help(format!(
+            "take it out, `ALTER TABLE … DETACH PARTITION {table}`, and drop it in a migration after that one"
+        )));
+    }
+    supported_table(draft, span, table)?;
     for column in &known.columns {
         draft.claim(Phase::Contract, Touch::Change, span, table, &column.name)?;
     }

@@ -35,8 +35,8 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement, name: &Name) ->
     Ok(())
 }
 
-/// Rows that expand inserts must not meet what a statement above does later.
-fn refuse_changed_before(
+/// Rows that expand or a data job inserts must not meet what a statement above does later, or has its triggers do.
+pub(super) fn refuse_changed_before(
     draft: &Draft<'_>,
     statement: &Statement,
     table: &QualifiedName,

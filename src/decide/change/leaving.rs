@@ -7,7 +7,7 @@ use crate::decide::draft::Draft;
 use crate::model::catalog::{Column, Table};
 use crate::model::directive::Directive;
 use crate::model::problem::Problem;
-use crate::model::sql::{Action, DataChange, ObjectKind, Statement, StatementKind, Verb};
+use crate::model::sql::{Action, DataChange, NewName, ObjectKind, Statement, StatementKind, Verb};
 use crate::words::ident::{Ident, QualifiedName};
 
 /// What it reads of the table that it counts out.
@@ -99,6 +99,7 @@ pub(super) fn find(
                 .and(whole.span.clone(), "dropped here")
                 .help("put it first behind FROM, without ONLY, with an alias by which the rest calls it; and read it once"));
         }
+        refuse_renamed_with_it(draft, statement, &named, whole)?;
         let columns = driving.columns.iter().map(|column| column.name.clone()).filter(names).collect();
         return Ok(Some(Leaving { columns, untouched: None }));
     }
@@ -248,6 +249,44 @@ fn refuse_dropped_with_it(draft: &Draft<'_>, statement: &Statement, gone: &Gone)
     Err(Problem::new("late-rows", statement.span.clone(), title, "used here")
         .and(dropped.name.span.clone(), "dropped here")
         .help("drop it in a later migration"))
+}
+
+/// The last rows of a table that goes are done when everything that the file renames has its new name.
+fn refuse_renamed_with_it(
+    draft: &Draft<'_>,
+    statement: &Statement,
+    named: &[QualifiedName],
+    gone: &Gone,
+) -> Result<(), Problem> {
+    let renamed = draft.below().iter().find_map(|below| match &below.kind {
+        StatementKind::AlterTable { table, actions, .. }
+            if draft.existing(table).is_ok_and(|table| named.contains(&table)) =>
+        {
+            actions.iter().find_map(|(span, action)| match action {
+                Action::RenameColumn { from, .. } if statement.words.contains(from.as_str()) => Some(span),
+                _ => None,
+            })
+        }
+        StatementKind::Rename(rename) if rename.kind != ObjectKind::Index => {
+            let used = match &rename.to {
+                NewName::Label(from, _) => statement.text.contains(from),
+                NewName::Attribute(from, _) => statement.words.contains(from.as_str()),
+                NewName::Name(_) | NewName::Schema(_) => {
+                    statement.words.contains(rename.target.name.name.as_str())
+                }
+            };
+            used.then_some(&below.span)
+        }
+        _ => None,
+    });
+    let Some(renamed) = renamed else { return Ok(()) };
+    let title = format!(
+        "a name in this is another one when the last rows that old code writes to `{}` are done",
+        gone.what()
+    );
+    Err(Problem::new("late-rows", statement.span.clone(), title, "named here")
+        .and(renamed.clone(), "renamed here")
+        .help("rename it in a later migration"))
 }
 
 /// Late rows are found by the table that is counted out.

@@ -80,6 +80,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), V
         .check_objects(statement)
         .and_then(|()| draft.check_data_order(statement))
         .and_then(|()| draft.refuse_followed(statement))
+        .and_then(|()| draft.refuse_by_position(statement))
         .map_err(|problem| vec![problem])?;
     if let Some(phase) = phase {
         return as_written::plan(draft, statement, phase).map_err(|problem| vec![problem]);
@@ -101,7 +102,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>, statement: &Statement) -> Result<(), V
         StatementKind::CreateIndex(index) => one(create_index::plan(draft, statement, index)),
         StatementKind::Update { .. } => one(fill_column::plan(draft, statement)),
         StatementKind::Data(change) => one(data_job::plan(draft, statement, change)),
-        StatementKind::InsertValues { table } => one(insert_values::plan(draft, statement, table)),
+        StatementKind::InsertValues { table, .. } => one(insert_values::plan(draft, statement, table)),
         StatementKind::CreateObject(object) => one(create_object::plan(draft, statement, object)),
         StatementKind::CreateOnTable(object) => one(create_on_table::plan(draft, statement, object)),
         StatementKind::DropObjects(objects) => one(drop_object::plan(draft, statement, objects)),

@@ -47,7 +47,7 @@ impl Draft<'_> {
     /// brings rows.
     pub(crate) fn check_data_order(&self, statement: &Statement) -> Result<(), Problem> {
         let target = match &statement.kind {
-            StatementKind::InsertValues { table } => Some(table),
+            StatementKind::InsertValues { table, .. } => Some(table),
             StatementKind::Update { change, .. } | StatementKind::Data(change) => Some(&change.table),
             StatementKind::AlterTable { table, actions, .. }
                 if actions.iter().any(|(_, action)| {
@@ -83,7 +83,7 @@ impl Draft<'_> {
     pub(crate) fn refuse_before_fills(&self, statement: &Statement) -> Result<(), Problem> {
         let own = match &statement.kind {
             StatementKind::CreateObject(_) => None,
-            StatementKind::InsertValues { table } => Some(table),
+            StatementKind::InsertValues { table, .. } => Some(table),
             _ => return Ok(()),
         };
         let others = statement.objects.iter().filter(|name| Some(*name) != own);
@@ -102,7 +102,7 @@ impl Draft<'_> {
                 (&change.table, Some(sets.iter().map(|set| &set.column).collect()))
             }
             StatementKind::Data(change) => (&change.table, None),
-            StatementKind::InsertValues { table } => (table, None),
+            StatementKind::InsertValues { table, .. } => (table, None),
             _ => return Ok(()),
         };
         let rows = self.rows_of(table);
@@ -120,6 +120,35 @@ impl Draft<'_> {
         };
         let label = "that would go along, which in psql it would not";
         Err(Problem::in_flight(statement.span.clone(), title, label, Some(version)))
+    }
+
+    /// Refuses an INSERT that counts on the order of columns, while an earlier migration still has one there that is to go. A column
+    /// that is renamed stays where it is.
+    pub(crate) fn refuse_by_position(&self, statement: &Statement) -> Result<(), Problem> {
+        let table = match &statement.kind {
+            StatementKind::InsertValues { table, by_position: true } => table,
+            StatementKind::Data(change) if change.by_position => &change.table,
+            _ => return Ok(()),
+        };
+        let rows = self.rows_of(table);
+        let of = |role: Role| {
+            self.moving
+                .iter()
+                .filter(move |moving| moving.role == role)
+                .filter(|moving| rows.contains(&moving.table))
+        };
+        let renamed = of(Role::Shadow).count();
+        let Some(other) = of(Role::Leaves).skip(renamed).last() else { return Ok(()) };
+        let (table, version, column) = (&other.table, other.version, other.column.as_str());
+        let title =
+            format!("`{}.{column}` keeps its place until migration {version} is contracted", table.plain());
+        Err(Problem::new(
+            "in-flight",
+            statement.span.clone(),
+            title,
+            "this names no columns, and would fill it",
+        )
+        .help(format!("name the columns: `INSERT INTO {table} (…)`")))
     }
 
     /// The tables whose rows are meant by a name: the table, those that a view reads, and those that they are partitions of.

@@ -38,6 +38,8 @@ pub(crate) struct DataChange {
     pub(crate) decides: BTreeSet<String>,
     /// The same taken apart, where its rows come from one other table.
     pub(crate) apart: Option<Apart>,
+    /// Whether it is an INSERT that names no columns.
+    pub(crate) by_position: bool,
     /// What is not known of it, by name.
     pub(crate) unusual: Option<&'static str>,
 }

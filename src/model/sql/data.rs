@@ -19,7 +19,8 @@ pub(super) fn data(node: &SyntaxNode) -> Option<StatementKind> {
             Some(StatementKind::Other("INSERT with a WITH clause".to_owned()))
         }
         SyntaxKind::INSERT if is_given(node) => {
-            Some(StatementKind::InsertValues { table: name_in(node, SyntaxKind::RELATION_NAME_REF)? })
+            let table = name_in(node, SyntaxKind::RELATION_NAME_REF)?;
+            Some(StatementKind::InsertValues { table, by_position: is_by_position(node) })
         }
         SyntaxKind::INSERT if has(node, SyntaxKind::COMPOUND_SELECT) => {
             Some(StatementKind::Other("INSERT … SELECT … UNION".to_owned()))
@@ -30,6 +31,10 @@ pub(super) fn data(node: &SyntaxNode) -> Option<StatementKind> {
         )),
         _ => None,
     }
+}
+
+fn is_by_position(insert: &SyntaxNode) -> bool {
+    !has(insert, SyntaxKind::COLUMN_TARGET_LIST)
 }
 
 /// Whether the rows of an INSERT stand in the statement: they come from no table, but for what its conditions look up.
@@ -92,6 +97,7 @@ fn update(node: &SyntaxNode) -> Option<StatementKind> {
         condition: condition(node),
         calls: BTreeSet::new(),
         decides: decides(node, SyntaxKind::FROM_CLAUSE),
+        by_position: false,
         table,
     };
     Some(StatementKind::Update { sets, change: Box::new(change) })
@@ -119,6 +125,7 @@ fn delete(node: &SyntaxNode) -> Option<DataChange> {
         calls: BTreeSet::new(),
         decides: decides(node, SyntaxKind::USING_CLAUSE),
         apart: None,
+        by_position: false,
         unusual: unusual(node),
     })
 }
@@ -182,6 +189,7 @@ fn insert(node: &SyntaxNode) -> Option<DataChange> {
         tail: child(node, SyntaxKind::ON_CONFLICT_CLAUSE).map_or_else(String::new, |part| text(&part)),
         calls,
         decides: decides(&select, SyntaxKind::FROM_CLAUSE),
+        by_position: is_by_position(node),
         apart: inserted(node, &clause).and_then(|values| apart(&from, &select, values)),
         unusual,
     })

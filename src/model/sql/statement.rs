@@ -116,6 +116,8 @@ pub(crate) enum StatementKind {
     Data(Box<DataChange>),
     InsertValues {
         table: Name,
+        /// Whether it names no columns.
+        by_position: bool,
     },
     /// A new object of its own: `CREATE TYPE`, `VIEW` and so on.
     CreateObject(CreateObject),
