@@ -183,6 +183,7 @@ pub(crate) fn compare(
             }
         }
         match known.get(&version) {
+            Some(entry) if entry.state == State::Aborted && version.number() <= baseline => {}
             Some(entry) if entry.state == State::Aborted => {
                 let again = entry.checksum != file.checksum || named.contains(&version);
                 if again { due.expand.push(version) } else { due.aborted.push(version) }

@@ -61,8 +61,12 @@ impl Runner<'_> {
             fault::point("abort.started");
         }
         let running = Running { plan: &plan, attempt: entry.attempt };
-        self.undo_steps(&running, &plan.settle).await?;
-        self.undo_steps(&running, &plan.expand).await?;
+        let again = |failure: Failure| {
+            let next = format!("correct the cause, then migrate abort {version}");
+            Failure { next: failure.next.clone().or(Some(next)), ..failure }
+        };
+        self.undo_steps(&running, &plan.settle).await.map_err(again)?;
+        self.undo_steps(&running, &plan.expand).await.map_err(again)?;
         fault::point("abort.undone");
         self.begin().await?;
         let left = self.left_in_place(&plan, entry.attempt).await?;
@@ -120,7 +124,7 @@ impl Runner<'_> {
         let engine = self.engine;
         self.begin().await?;
         let started = async {
-            engine.ledger.gate_lock(&mut self.session).await?;
+            self.lock_gate(&format!("migrate abort {}", entry.version)).await?;
             let serving = engine.ledger.serving_instances(&mut self.session, entry.version).await?;
             if !serving.is_empty() {
                 let reasons: Vec<Reason> =

@@ -106,7 +106,7 @@ impl Runner<'_> {
         let engine = self.engine;
         self.begin().await?;
         let set = async {
-            engine.ledger.gate_lock(&mut self.session).await?;
+            self.lock_gate(&format!("migrate baseline {version}")).await?;
             let before = engine.ledger.baseline(&mut self.session).await?;
             let files = engine.files_up_to(version)?;
             if before == version.number() {

@@ -361,16 +361,7 @@ impl Runner<'_> {
         request: &Request,
     ) -> Outcome<Result<State, Vec<Reason>>> {
         let engine = self.engine;
-        // A registration in an open transaction holds the gate; it must end before anything can be decided.
-        if let Err(error) = engine.ledger.gate_lock(&mut self.session).await {
-            return Err(match error.is_lock_conflict() {
-                true => Failure::refused(
-                    "an instance is registering in a transaction that is still open".to_owned(),
-                )
-                .next(format!("let it end, then migrate contract {}", plan.version)),
-                false => error.into(),
-            });
-        }
+        self.lock_gate(&format!("migrate contract {}", plan.version)).await?;
         let facts = engine.facts(&mut self.session, plan, request).await?;
         let pass: GatePass = match gate::decide(&facts, &request.overridden) {
             Verdict::Open(pass) => pass,

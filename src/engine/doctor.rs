@@ -68,7 +68,8 @@ impl Engine {
                 }
             }
             if entry.verified == Some(false) {
-                let next = format!("migrate backfill {}", entry.version);
+                let command = if entry.state == State::Sealed { "reopen" } else { "backfill" };
+                let next = format!("migrate {command} {}", entry.version);
                 find(format!("migration {}: its last verification failed", entry.version), &next);
             }
             if entry.state == State::Sealed && entry.drop_due_in_seconds.is_some_and(|due| due <= 0) {

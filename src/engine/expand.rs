@@ -243,6 +243,11 @@ impl Runner<'_> {
     ) -> Outcome<Vec<(Version, State)>> {
         let named: Vec<Version> = request.to.into_iter().collect();
         let situation = self.engine.situation(&mut self.session, files, &named).await?;
+        if let Some(entry) = situation.entries.iter().find(|entry| entry.state == State::Aborting) {
+            // What it made is half gone: nothing may build on that.
+            let title = format!("an abort of migration {} was begun and not finished", entry.version);
+            return Err(Failure::refused(title).next(format!("migrate abort {}", entry.version)));
+        }
         if let Some(to) = request.to
             && !situation.files.iter().any(|file| file.version == to)
         {

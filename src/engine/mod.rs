@@ -251,6 +251,18 @@ pub(crate) fn moving_columns(plan: &Plan) -> Vec<Moving> {
 }
 
 impl Runner<'_> {
+    /// Locks the gate until the transaction ends. A registration in an open transaction holds it, and must end before anything
+    /// can be decided.
+    pub(crate) async fn lock_gate(&mut self, command: &str) -> Outcome<()> {
+        match self.engine.ledger.gate_lock(&mut self.session).await {
+            Err(error) if error.is_lock_conflict() => {
+                let title = "an instance is registering in a transaction that is still open".to_owned();
+                Err(Failure::refused(title).next(format!("let it end, then {command}")))
+            }
+            locked => Ok(locked?),
+        }
+    }
+
     /// Ends the runner's right in an orderly way.
     pub(crate) async fn release(mut self) {
         // An error may have left a transaction open.

@@ -130,7 +130,7 @@ impl Runner<'_> {
     }
 
     /// Reports, from a second session, whom a long statement waits for.
-    fn watch(&self, step: &Step) -> tokio::task::JoinHandle<()> {
+    pub(super) fn watch(&self, step: &Step) -> tokio::task::JoinHandle<()> {
         let (engine, pid, title) = (self.engine.clone(), self.session.pid, step.title.clone());
         tokio::spawn(async move {
             // Most are done before there is something to report.

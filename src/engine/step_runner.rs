@@ -189,12 +189,13 @@ impl Runner<'_> {
             self.intent(running, step).await?;
         }
         fault::point("step.before");
+        let briefly = step.locks.iter().any(|lock| lock.mode.blocks_traffic()) || step.locks.is_empty();
+        let timeout = if briefly { self.engine.limits.lock_timeout } else { self.engine.limits.lock_total };
+        // Who waits briefly says after each try who was in the way.
+        let watcher = (!briefly).then(|| self.watch(step));
         let session = &mut self.session;
         let done = async {
             session.execute("BEGIN").await?;
-            let briefly = step.locks.iter().any(|lock| lock.mode.blocks_traffic()) || step.locks.is_empty();
-            let timeout =
-                if briefly { self.engine.limits.lock_timeout } else { self.engine.limits.lock_total };
             session.execute(&settings(&running.plan.search_path, timeout)).await?;
             if !lease::hold(session, &self.engine.ledger.schema, self.lease.epoch).await? {
                 return Err(StepError::LeaseLost);
@@ -229,6 +230,9 @@ impl Runner<'_> {
             Ok(())
         }
         .await;
+        if let Some(watcher) = watcher {
+            watcher.abort();
+        }
         if done.is_err() {
             self.session.rollback().await;
         }

@@ -80,7 +80,8 @@ impl Engine {
                     "migration {} cannot be contracted",
                     contracted.version
                 ))
-                .details(details));
+                .details(details)
+                .next(format!("migrate contract {} says what to do", contracted.version)));
             }
             done.push((contracted.version, contracted.state));
         }

@@ -59,7 +59,7 @@ impl PgError {
     /// The connection is gone.
     pub(crate) fn is_lost(&self) -> bool {
         matches!(self, Self::Lost(_))
-            || matches!(self.code(), Some("57P01" | "57P02" | "57P03" | "57P05" | "25P03"))
+            || matches!(self.code(), Some("57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04"))
     }
 
     /// The data does not fit the expression or the type (classes 21, 22 and 23).

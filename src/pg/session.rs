@@ -13,8 +13,8 @@ use crate::pg::error::PgError;
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Settings that a role or a database may have changed, brought to known values. The statement timeout is off because
-/// each long statement has a bound of its own; the idle limit ends a session whose process is frozen in a transaction; to
+/// Settings that a role or a database may have changed, brought to known values. The timeouts of statements and transactions are
+/// off because each long statement has a bound of its own; the idle limit ends a session whose process is frozen in a transaction; to
 /// compile a query of the catalog takes longer than to run it.
 const SETTINGS: &str = "
 SET search_path = pg_catalog, pg_temp;
@@ -35,6 +35,7 @@ SET client_min_messages = warning;
 SET default_tablespace = '';
 SET check_function_bodies = on;
 SET jit = off;
+SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('server_version_num')::int >= 170000;
 ";
 
 /// A database to connect to. Its password is never shown.

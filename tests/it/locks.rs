@@ -17,13 +17,13 @@ const MODES: [&str; 4] =
 /// The strongest mode on each table.
 type Locks = BTreeMap<String, String>;
 
-/// What the runner's sessions hold on tables that others can see, outside the ledger.
+/// What the runner's sessions hold on tables and views that others can see, outside the ledger.
 const HELD: &str = "
-SELECT coalesce(json_agg(json_build_object('table', n.nspname || '.' || c.relname, 'mode', l.mode)), '[]')::text
+SELECT coalesce(json_agg(json_build_object('table', n.nspname || '.' || c.relname, 'mode', l.mode, 'view', c.relkind IN ('v', 'm'))), '[]')::text
 FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
 JOIN pg_class AS c ON c.oid = l.relation JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE a.application_name LIKE 'migrate%' AND a.datname = current_database() AND l.granted
-  AND c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pontoon', 'pg_catalog')";
+  AND c.relkind IN ('r', 'p', 'v', 'm') AND n.nspname NOT IN ('pontoon', 'pg_catalog')";
 
 const STARTED: &str = "SELECT string_agg(id, ' ') FROM pontoon.step WHERE state = 'started'";
 
@@ -93,6 +93,8 @@ async fn watched(project: &Project, arguments: &[&str], undo: bool, kind: &Kind)
         let held: Vec<Value> = serde_json::from_str(&text(&mut connection, HELD).await).unwrap();
         let held = held
             .iter()
+            // Taking back drops views that the seal made.
+            .filter(|lock| !undo || lock["view"] == false)
             .map(|lock| (lock["table"].as_str().unwrap(), spelled(lock["mode"].as_str().unwrap())));
         // A table that the file itself creates is nobody's yet.
         let made = plan["adds"].as_array().unwrap().iter().filter_map(Value::as_str);

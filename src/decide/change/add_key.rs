@@ -13,7 +13,7 @@ use crate::decide::change::create_index::concurrent;
 use crate::decide::change::names::Space;
 use crate::decide::change::partitioned_index::{self, NewKey};
 use crate::decide::change::set_not_null::{check_name, prove};
-use crate::decide::draft::{Draft, Phase, table_step};
+use crate::decide::draft::{Draft, Phase, has_constraint, table_step};
 use crate::model::problem::Problem;
 use crate::model::sql::{KeyIndex, Name, NewConstraint};
 use crate::words::ident::{Ident, QualifiedName};
@@ -145,8 +145,12 @@ fn attach(
     );
     let title = format!("make the index {} a constraint of {}", index.name.as_str(), table.plain());
     let sql = format!("ALTER TABLE {table} ADD CONSTRAINT {name} {word} USING INDEX {}{timing}", index.name);
-    // The index cannot be had back alone: taking the constraint away would take it along.
-    draft.push(Phase::Contract, table_step(table, title, vec![sql], Vec::new()));
+    // The index cannot be had back alone: taking the constraint away would take it along. So a reopen leaves it.
+    let once = format!(
+        "DO $pontoon$\nBEGIN\n  IF NOT {} THEN\n    {sql};\n  END IF;\nEND\n$pontoon$",
+        has_constraint(table, &name)
+    );
+    draft.push(Phase::Contract, table_step(table, title, vec![once], Vec::new()));
     draft.warnings.push(format!("reopen leaves the constraint {} in place", name.as_str()));
     learn(draft, table, &name, if word == "UNIQUE" { "u" } else { "p" }, constraint);
     Ok(())

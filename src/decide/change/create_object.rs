@@ -1,14 +1,16 @@
 //! Shape: CREATE TYPE, DOMAIN, SEQUENCE, SCHEMA, EXTENSION, FUNCTION, PROCEDURE, VIEW, MATERIALIZED VIEW; ALTER TYPE … ADD VALUE.
 //! Phases: expand, as written; OR REPLACE of what exists, or the name of what the file drops, changes old behaviour: contract.
-//! Locks: none that anyone waits behind.
+//! Locks: ACCESS EXCLUSIVE on a view that is replaced, for a moment; otherwise none that anyone waits behind.
 //! Undo: the matching DROP, or what was there before; an added enum value stays.
 //! Limits: OR REPLACE of a view that adds columns is refused, because reopen could not take them away: DROP and CREATE it.
 
 use crate::decide::draft::{Draft, step};
+use crate::decide::plan::TableLock;
 use crate::model::catalog::{Object, ObjectRef, Relation};
 use crate::model::problem::Problem;
 use crate::model::sql::{CreateObject, Name, ObjectKind, Statement};
 use crate::words::ident::{Ident, QualifiedName};
+use crate::words::lock_mode::LockMode;
 
 pub(crate) fn plan(
     draft: &mut Draft<'_>,
@@ -27,7 +29,7 @@ pub(crate) fn plan(
     if let Some(at) = draft.place_of(object)
         && let Some(name) = &name
     {
-        refuse_star(draft, statement, object)?;
+        check_names(draft, statement, object)?;
         let becomes = "contract: in the place of the one that is dropped, in the same transaction";
         draft.note(&statement.span, what, becomes);
         draft.replace(at, statement.text.clone(), drop_sql(object, name));
@@ -89,25 +91,32 @@ fn replace(
     object: &CreateObject,
 ) -> Result<(), Problem> {
     refuse_renamed(draft, statement)?;
-    refuse_star(draft, statement, object)?;
-    draft.claim_moving(statement)?;
+    check_names(draft, statement, object)?;
     let becomes = "contract: it exists, so replacing it changes what old code gets";
     draft.note(&statement.span, what, becomes);
     // What it was may name what is gone, and is then brought back as it was.
     let unchecked = matches!(object.kind, ObjectKind::Function | ObjectKind::Procedure);
     let unchecked = unchecked.then(|| "SET LOCAL check_function_bodies = off".to_owned());
     let undo = unchecked.into_iter().chain(old.definition.clone()).collect();
-    draft.push_seal_first(step(what.to_lowercase(), vec![statement.text.clone()], undo, Vec::new()));
+    let lock = TableLock { table: old.name.clone(), mode: LockMode::AccessExclusive };
+    let locks = if object.kind == ObjectKind::View { vec![lock] } else { Vec::new() };
+    draft.push_seal_first(step(what.to_lowercase(), vec![statement.text.clone()], undo, locks));
     draft.touch(old.reference(), &statement.span)?;
     draft.rewrite(old.what.clone(), object.reads.clone());
     Ok(())
 }
 
-/// While a table is sealed `*` means hidden columns as well.
-fn refuse_star(draft: &Draft<'_>, statement: &Statement, object: &CreateObject) -> Result<(), Problem> {
-    let view = matches!(object.kind, ObjectKind::View | ObjectKind::MaterializedView);
+/// What contract makes may name no column that is on its way: of a migration in flight, or by `*`, which while a table is sealed
+/// means hidden columns as well.
+pub(super) fn check_names(
+    draft: &Draft<'_>,
+    statement: &Statement,
+    object: &CreateObject,
+) -> Result<(), Problem> {
+    let star = object.kind.is_view() && object.reads.is_none();
+    draft.claim_moving(statement, star)?;
     let named = |table: &QualifiedName| statement.objects.iter().any(|name| name.name == table.name);
-    if !view || object.reads.is_some() || !draft.file_changes(named) {
+    if !star || !draft.file_changes(named) {
         return Ok(());
     }
     let title = "`*` would take in columns that are only there until the drop";

@@ -25,7 +25,7 @@ pub(crate) fn plan(
     super::supported(draft, &object.table, &table)?;
     let drop = format!("DROP {} IF EXISTS {name} ON {table}", kind.sql());
     let full = QualifiedName::new(table.schema.clone(), name.clone());
-    draft.claim_moving(statement)?;
+    draft.claim_moving(statement, false)?;
     if let Some(at) = draft.place_on(kind, &full, &table) {
         draft.note(&statement.span, what, "contract: in the place of the one that is dropped");
         draft.replace(at, statement.text.clone(), drop);

@@ -121,6 +121,7 @@ fn in_place(draft: &mut Draft<'_>, statement: &Statement, at: usize) -> Result<(
     let undo = match &statement.kind {
         StatementKind::CreateObject(object) => {
             let name = object.name.as_ref().map(|name| draft.new_name(name));
+            create_object::check_names(draft, statement, object)?;
             if let Some(name) = &name {
                 draft.touch(ObjectRef::new(object.kind.word(), name), &statement.span)?;
             }

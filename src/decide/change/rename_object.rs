@@ -1,17 +1,19 @@
 //! Shape: ALTER VIEW, SEQUENCE, FUNCTION, TYPE, DOMAIN, INDEX and their like … RENAME TO or SET SCHEMA; ALTER TYPE … RENAME VALUE,
 //! RENAME ATTRIBUTE.
 //! Phases: an index, expand, because no query names one; the rest, contract, because old code says the old name.
-//! Locks: none that anyone waits behind.
+//! Locks: ACCESS EXCLUSIVE on a view, for a moment; otherwise none that anyone waits behind.
 //! Undo: the rename backwards.
 //! Limits: a type of the file takes the name of one that it drops in the transaction that hides that, if only one table leaves it
 //! in that of the table's swap. Otherwise until contract only the old name works: new code must do with it until then.
 
 use crate::decide::change::drop_object::unknown;
 use crate::decide::draft::{Draft, Phase, step};
+use crate::decide::plan::TableLock;
 use crate::model::catalog::ObjectRef;
 use crate::model::problem::Problem;
 use crate::model::sql::{NewName, ObjectKind, RenameObject, Statement};
 use crate::words::ident::QualifiedName;
+use crate::words::lock_mode::LockMode;
 
 pub(crate) fn plan(
     draft: &mut Draft<'_>,
@@ -74,7 +76,9 @@ pub(crate) fn plan(
         draft.replace(at, statement.text.clone(), back);
         return draft.touch(reference, &statement.span);
     }
-    let done = step(what.clone(), vec![statement.text.clone()], vec![back], Vec::new());
+    let lock = TableLock { table: name.clone(), mode: LockMode::AccessExclusive };
+    let locks = if kind.is_view() { vec![lock] } else { Vec::new() };
+    let done = step(what.clone(), vec![statement.text.clone()], vec![back], locks);
     if kind == ObjectKind::Index && matches!(rename.to, NewName::Name(_)) {
         draft.note(&statement.span, what, "expand: run it; no query names an index");
         draft.push(Phase::Expand, done);

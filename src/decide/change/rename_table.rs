@@ -64,25 +64,26 @@ pub(crate) fn plan(
             Vec::new(),
         ),
     );
+    // As whoever reads the view does: the view first, then what it stands for.
     let mut swap = vec![
-        format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"),
+        format!("LOCK TABLE {new} IN ACCESS EXCLUSIVE MODE"),
         copy_grants(&new, table),
         format!("DROP VIEW {new}"),
         format!("ALTER TABLE {table} {change}"),
     ];
     swap.extend(view(&known, &new, table, invoker));
     let mut undo = vec![
-        format!("LOCK TABLE {new} IN ACCESS EXCLUSIVE MODE"),
+        format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"),
         copy_grants(table, &new),
         format!("DROP VIEW {table}"),
         format!("ALTER TABLE {new} {back}"),
     ];
     undo.extend(made);
-    let lock = TableLock { table: table.clone(), mode: LockMode::AccessExclusive };
+    let lock = |table: &QualifiedName| TableLock { table: table.clone(), mode: LockMode::AccessExclusive };
     let title = format!("{} becomes {}", table.plain(), new.plain());
-    draft.push_seal(step(title, swap, undo, vec![lock]));
+    draft.push_seal(step(title, swap, undo, vec![lock(&new), lock(table)]));
     let title = format!("drop the view {}", table.plain());
-    draft.push_drop(step(title, vec![format!("DROP VIEW {table}")], Vec::new(), Vec::new()));
+    draft.push_drop(step(title, vec![format!("DROP VIEW {table}")], Vec::new(), vec![lock(table)]));
     draft.table(table);
     draft.stands_in(&new, table);
     draft.catalog.relations.push(Relation { name: new });
@@ -124,12 +125,23 @@ fn view(known: &Table, on: &QualifiedName, name: &QualifiedName, invoker: bool) 
         format!("CREATE VIEW {name}{option} AS SELECT {} FROM {on}", columns.join(", ")),
         format!("ALTER VIEW {name} OWNER TO {}", known.owner),
     ];
+    // Default privileges may have given it more than the table has.
+    sql.push(each_grant(
+        name,
+        &format!("format('REVOKE ALL ON %s FROM %s', {}, made.grantee)", literal(&name.to_string())),
+    ));
     sql.push(copy_grants(on, name));
     sql
 }
 
 /// A block that grants on one relation what is granted on another, by whom and whenever.
 fn copy_grants(from: &QualifiedName, to: &QualifiedName) -> String {
+    let to = literal(&to.to_string());
+    each_grant(from, &format!("format('GRANT %s ON %s TO %s%s', made.what, {to}, made.grantee, made.option)"))
+}
+
+/// A block that executes something for each grant on a relation, but for those of its owner.
+fn each_grant(on: &QualifiedName, execute: &str) -> String {
     format!(
         "DO $pontoon$\nDECLARE\n  made record;\nBEGIN\n  \
          FOR made IN SELECT g.privilege_type || coalesce(' (' || quote_ident(a.attname) || ')', '') AS what, coalesce(quote_ident(r.rolname), 'PUBLIC') AS grantee,\n      \
@@ -139,9 +151,8 @@ fn copy_grants(from: &QualifiedName, to: &QualifiedName) -> String {
          WHERE a.attrelid = {name}::regclass AND NOT a.attisdropped) AS a\n    \
          CROSS JOIN LATERAL aclexplode(a.acl) AS g LEFT JOIN pg_roles AS r ON r.oid = g.grantee\n    \
          WHERE g.grantee <> a.relowner\n  LOOP\n    \
-         EXECUTE format('GRANT %s ON %s TO %s%s', made.what, {on}, made.grantee, made.option);\n  \
+         EXECUTE {execute};\n  \
          END LOOP;\nEND\n$pontoon$",
-        name = literal(&from.to_string()),
-        on = literal(&to.to_string()),
+        name = literal(&on.to_string()),
     )
 }

@@ -2,7 +2,7 @@
 //! Phases: what lets more through, expand; what hides rows, contract.
 //! Locks: ACCESS EXCLUSIVE, catalog-only.
 //! Undo: the opposite.
-//! Limits: none known.
+//! Limits: FORCE is refused beside anything that has yet to read the table, unless the role bypasses row security.
 
 use std::ops::Range;
 
@@ -28,6 +28,16 @@ pub(crate) fn plan(
         return Ok(());
     }
     *state = !relaxes;
+    let hides = known.row_security && known.row_security_forced && !draft.catalog.bypasses_row_security;
+    if hides && draft.has_rows_to_see(table) {
+        let title = format!(
+            "rows of `{}` are still to be looked at when this hides them from the table's owner",
+            table.plain()
+        );
+        return Err(Problem::new("row-security", span.clone(), title, "this would come first").help(
+            "run migrate as a role with BYPASSRLS; or put this into a migration of its own, when the other is contracted",
+        ));
+    }
     let done = table_step(
         table,
         what.clone(),

@@ -230,6 +230,12 @@ impl Draft<'_> {
         self.moving.iter().find(leaves).map_or(Ok(()), |other| Err(in_flight(span, other)))
     }
 
+    /// Whether this file or an earlier migration has yet to read or change rows of the table.
+    pub(crate) fn has_rows_to_see(&self, table: &QualifiedName) -> bool {
+        let later = |claim: &Claim| &claim.table == table && claim.phase > Phase::Expand;
+        self.is_in_flight(table) || self.claims.iter().any(later)
+    }
+
     /// Whether an earlier migration is still moving anything of the table.
     pub(crate) fn is_in_flight(&self, table: &QualifiedName) -> bool {
         self.moving.iter().any(|moving| &moving.table == table)
@@ -250,11 +256,12 @@ impl Draft<'_> {
     }
 
     /// The same for a statement of contract: only migrations in flight count, which have the columns under other names.
-    pub(crate) fn claim_moving(&self, statement: &Statement) -> Result<(), Problem> {
+    /// `star` says that it names all columns.
+    pub(crate) fn claim_moving(&self, statement: &Statement, star: bool) -> Result<(), Problem> {
         let named = |moving: &&Moving| {
             [Role::Leaves, Role::Shadow].contains(&moving.role)
                 && statement.words.contains(moving.table.name.as_str())
-                && statement.words.contains(moving.column.as_str())
+                && (star || statement.words.contains(moving.column.as_str()))
         };
         self.moving.iter().find(named).map_or(Ok(()), |other| Err(in_flight(&statement.span, other)))
     }

@@ -162,7 +162,7 @@ impl Draft<'_> {
             hide.push(format!("ALTER INDEX {schema}.{index} RENAME TO {hidden}"));
             unhide.push(format!("ALTER INDEX {schema}.{hidden} RENAME TO {index}"));
         }
-        if kind == ObjectKind::Table {
+        if kind == ObjectKind::Table || kind.is_view() {
             drop_locks.push(TableLock { table: then.clone(), mode: LockMode::AccessExclusive });
         }
         self.touch(object.reference(), span)?;
@@ -337,7 +337,7 @@ impl Draft<'_> {
             drops: Vec::new(),
             drops_last: Vec::new(),
         };
-        let mut together = Changes::default();
+        let (mut together, mut locks) = (Changes::default(), Vec::new());
         for going in std::mem::take(&mut self.objects) {
             if going.kind == ObjectKind::Table {
                 let lock = TableLock { table: going.object.name, mode: LockMode::AccessExclusive };
@@ -346,7 +346,13 @@ impl Draft<'_> {
             } else {
                 let changes = match going.object.on_table.clone().or_else(|| self.only_user(&going)) {
                     Some(table) => steps.by_table.entry(table).or_default(),
-                    None => &mut together,
+                    None => {
+                        if going.kind.is_view() {
+                            let (table, mode) = (going.object.name.clone(), LockMode::AccessExclusive);
+                            locks.push(TableLock { table, mode });
+                        }
+                        &mut together
+                    }
                 };
                 let last = going.kind == ObjectKind::Type;
                 changes.add(going.at, going.object.what.clone(), last, going.hide, going.unhide);
@@ -364,7 +370,7 @@ impl Draft<'_> {
         }
         if !together.parts.is_empty() {
             let (title, sql, undo) = together.finish();
-            steps.last.push(step(title, sql, undo, Vec::new()));
+            steps.last.push(step(title, sql, undo, locks));
         }
         steps
     }

@@ -173,6 +173,10 @@ impl ObjectKind {
         }
     }
 
+    pub(crate) fn is_view(self) -> bool {
+        matches!(self, Self::View | Self::MaterializedView)
+    }
+
     /// The same as SQL writes it.
     pub(crate) fn sql(self) -> String {
         self.word().to_uppercase()

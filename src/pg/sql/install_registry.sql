@@ -36,6 +36,8 @@ BEGIN ATOMIC
         ELSE (SELECT format('migration %s is %s', pontoon.version_text(m.version), m.state)
               FROM pontoon.migration AS m
               WHERE m.version <= wanted
+                -- What stands up to the baseline counts as applied.
+                AND m.version > (SELECT g.baseline FROM pontoon.gate AS g)
                 AND m.state NOT IN ('ready', 'closing', 'sealed', 'dropping', 'done')
                 AND NOT (m.serve_expanded AND m.state IN ('expanded', 'backfilling'))
                 -- Given up: a later one was expanded after it was aborted.

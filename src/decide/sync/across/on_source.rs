@@ -21,6 +21,15 @@ impl Across {
             Shape::Sealed => format!("{} AND {differs}", all_null("t", &self.new_names())),
         };
         let update = format!("    UPDATE {target} AS t SET {} WHERE {at} AND {differs};\n", set.join(", "));
+        let emptied = if shape == Shape::Open {
+            // In REPEATABLE READ a batch may have filled the row since the snapshot: to write it in any case is what makes that
+            // known, and no verification tells an emptied row from one of new code.
+            let always = format!("      UPDATE {target} AS t SET {} WHERE {at};\n", set.join(", "));
+            let before = format!("outer_mark = {} OR {}", literal(&self.id), self.empty("OLD", shape));
+            format!("    IF {before} THEN\n  {update}    ELSE\n{always}    END IF;\n")
+        } else {
+            update.clone()
+        };
         let (absent, write) = if self.makes_rows {
             (
                 self.marked(&format!("    DELETE FROM {target} AS t WHERE {at};\n")),
@@ -73,7 +82,7 @@ impl Across {
         let others = format!("outer_mark <> {}", literal(&self.id));
         let work = format!(
             "{moved}  IF TG_OP = 'INSERT' AND {empty} THEN\n{fetch}  ELSIF NOT {asked} THEN\n    \
-             IF TG_OP = 'UPDATE' AND {others} AND {was_asked} AND ({empty} OR NOT {wanted}) THEN\n{absent}    END IF;\n  ELSIF {empty} THEN\n{update}  \
+             IF TG_OP = 'UPDATE' AND {others} AND {was_asked} AND ({empty} OR NOT {wanted}) THEN\n{absent}    END IF;\n  ELSIF {empty} THEN\n{emptied}  \
              ELSE\n{write}  END IF;\n"
         );
         let work = if shape == Shape::Open && self.empties_what_is_refused() {
@@ -154,11 +163,10 @@ impl Across {
         self.marked(&format!("      UPDATE {} AS t SET {} WHERE {was};\n", self.target, keys.join(", ")))
     }
 
-    /// Takes the moved values from the target's row at a place.
+    /// Takes the moved values from the target's row at a place, also where a snapshot has none of them.
     fn set_null(&self, at: &str) -> String {
         let none: Vec<String> = self.new_names().iter().map(|name| format!("{name} = NULL")).collect();
-        let some = all_null("t", &self.new_names());
-        format!("    UPDATE {} AS t SET {} WHERE {at} AND NOT {some};\n", self.target, none.join(", "))
+        format!("    UPDATE {} AS t SET {} WHERE {at};\n", self.target, none.join(", "))
     }
 
     pub(super) fn lost(&self, shape: Shape) -> String {
