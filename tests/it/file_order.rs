@@ -119,7 +119,7 @@ async fn values_by_position_wait_for_a_column_to_go() {
             .migrate(&["expand"])
             .await
             .expect(1)
-            .says("copy.legacy` keeps its place until migration 0001");
+            .says("columns of `public.copy` have another order until migration 0001");
         project.register("web-1", "1").await;
         project.migrate(&["contract", "--soak", "1h"]).await.expect(0).says("0001 is sealed");
         project.migrate(&["expand"]).await.expect(1).says("name the columns: `INSERT INTO public.copy (…)`");
@@ -129,6 +129,27 @@ async fn values_by_position_wait_for_a_column_to_go() {
         let note = "SELECT string_agg(note, ' ') FROM copy";
         assert_eq!(project.database.text(note).await, "a");
     }
+    // Whatever is not one too many, or has nothing behind it, is in nobody's way; nor is what looks like a star.
+    let setup = "CREATE TABLE copy (id int DEFAULT 7, note text, legacy text); CREATE TABLE all_of (id int PRIMARY KEY, note text, legacy text);";
+    for (first, second) in [
+        (
+            "ALTER TABLE copy DROP COLUMN legacy;",
+            "INSERT INTO copy VALUES (1, 'a'); INSERT INTO copy DEFAULT VALUES;",
+        ),
+        ("ALTER TABLE copy DROP COLUMN id;", "INSERT INTO copy DEFAULT VALUES;"),
+        (
+            "ALTER TABLE all_of DROP COLUMN legacy;",
+            "UPDATE all_of SET note = regexp_replace(note, 'a.*$', 'b');",
+        ),
+    ] {
+        let project = Project::new(setup, &[("0001_x.sql", first), ("0002_y.sql", second)]).await;
+        project.migrate(&["expand"]).await.expect(0);
+    }
+    let setup = "CREATE TABLE copy (id int PRIMARY KEY, legacy text, note text);";
+    let behind = "ALTER TABLE copy ADD COLUMN extra text; INSERT INTO copy VALUES (1, 'l', 'a', 'x');";
+    let rename = "ALTER TABLE copy RENAME COLUMN legacy TO old;";
+    let project = Project::new(setup, &[("0001_x.sql", rename), ("0002_y.sql", behind)]).await;
+    project.migrate(&["expand"]).await.expect(1).says("another order until migration 0001");
     // A column that is renamed stays where it is.
     let files = [
         ("0001_x.sql", "ALTER TABLE copy RENAME COLUMN legacy TO old;"),

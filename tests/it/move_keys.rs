@@ -1,7 +1,7 @@
 //! Moves between tables: rows that change the keys by which they belong together, and rows that come and go in one statement.
 
 use super::moves::sealed;
-use super::support::{Project, run};
+use super::support::{Project, run, try_run};
 
 /// Plays statements between backfill and contract; what they leave is there while open, when verified, sealed and reopened.
 pub(super) async fn plays(setup: &str, file: &str, statements: &[&str], query: &str, gives: &str) {
@@ -100,12 +100,21 @@ async fn a_renumbered_source_row_leaves_values_as_they_are() {
             "UPDATE orders SET email = 'own' WHERE id = 1",
             "UPDATE customers SET id = 10 WHERE id = 1",
             "UPDATE orders SET customer_id = 10 WHERE id IN (3, 4)",
+            "UPDATE customers SET id = id + 1, email = CASE WHEN id = 2 THEN 'new' ELSE email END WHERE id IN (2, 10)",
+            "UPDATE customers SET id = id - 1 WHERE id IN (3, 11)",
+            "UPDATE orders SET email = 'mine' WHERE id = 2",
+            "INSERT INTO customers VALUES (11, 'N11', true), (12, 'N12', true)",
+            "INSERT INTO orders VALUES (11, 11), (12, 12)",
+            "UPDATE orders SET email = 'eleven' WHERE id = 11",
+            "UPDATE customers SET id = id - 3 WHERE id >= 10",
+            "UPDATE customers SET id = id - 1 WHERE id >= 7",
+            "UPDATE orders SET customer_id = 8 WHERE id = 12",
             // What a deleted row gave stays until the row names another one.
             "DELETE FROM customers WHERE id = 5",
             "UPDATE orders SET customer_id = 2 WHERE id = 5",
         ],
         "SELECT string_agg(id || ':' || coalesce(email, '-'), ' ' ORDER BY id) FROM orders",
-        "1:own 2:N1 3:N1 4:N1 5:N2",
+        "1:own 2:mine 3:N1 4:N1 5:new 11:eleven 12:N12",
     )
     .await;
     // A name of two words is one only in the new shape.
@@ -180,6 +189,28 @@ async fn keys_that_cross_partitions_keep_their_rows() {
             "2:f 4:e 5:g 40:d / 2:f:p6 4:e:p5 5:newer:p7 40:new:p4",
         )
         .await;
+    }
+}
+
+/// A key that a row of the source has which the WHERE left out is not free for new code's rows, partitioned or not.
+#[tokio::test]
+async fn a_key_of_a_row_that_was_left_out_is_not_taken_over() {
+    let setup = "CREATE TABLE users (id bigint PRIMARY KEY, name text, deleted_at date); INSERT INTO users VALUES (3, 'c', '2026-01-01'), (4, 'd', NULL);";
+    let parted = "PARTITION BY RANGE (id); CREATE TABLE people_1 PARTITION OF people DEFAULT";
+    for by in ["", parted] {
+        let file = format!(
+            "CREATE TABLE people (id bigint PRIMARY KEY, name text, deleted_at date) {by};
+            INSERT INTO people (id, name, deleted_at) SELECT id, name, deleted_at FROM users WHERE deleted_at IS NULL; DROP TABLE users;"
+        );
+        let project = Project::new(setup, &[("0001_move.sql", &file)]).await;
+        for command in ["expand", "backfill"] {
+            project.migrate(&[command]).await.expect(0);
+        }
+        let mut new = project.database.connect().await;
+        let refused = try_run(&mut new, "UPDATE people SET id = 3 WHERE id = 4").await.unwrap_err();
+        assert_eq!(refused.as_database_error().unwrap().code().unwrap(), "23505");
+        let names = "SELECT string_agg(id || name, ' ' ORDER BY id) FROM users";
+        assert_eq!(project.database.text(names).await, "3c 4d");
     }
 }
 

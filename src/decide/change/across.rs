@@ -123,7 +123,7 @@ fn one(
         makes_rows: crossing.copy.is_some(),
         source_goes,
         one_to_one: crossing.one_to_one,
-        renumbers: is_renumbered(&known_target, source),
+        renumbers: is_renumbered(&known_target, source, &crossing.key),
         source_is_partitioned: draft.is_partitioned(source),
         target_is_partitioned: draft.is_partitioned(target),
         may_fail: crossing.may_raise || crossing.copy.is_some() || !known_target.triggers.is_empty(),

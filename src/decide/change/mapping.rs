@@ -9,6 +9,9 @@ use crate::model::problem::Problem;
 use crate::model::sql::Expression;
 use crate::words::ident::Ident;
 
+/// How the names of columns and objects begin that contract hides.
+pub(crate) const HIDDEN: &str = "_pontoon";
+
 /// A `down` may read columns that stay, and new columns that something fills.
 pub(crate) fn check_downs(work: &TableDraft, known: &Table) -> Result<(), Problem> {
     for dropped in &work.dropped {
@@ -211,7 +214,7 @@ fn keeps_apart(from: &str, to: &str) -> bool {
 
 /// The name of what is built beside something, until it takes its name.
 pub(crate) fn new_name(version: &str, name: &Ident) -> Ident {
-    Ident::derived(&["_pontoon", version, "new", name.as_str()])
+    Ident::derived(&[HIDDEN, version, "new", name.as_str()])
 }
 
 fn down_of(down: &Expression, known: &Table) -> Down {
@@ -288,5 +291,5 @@ fn others(mapping: &Mapping, work: &TableDraft, known: &Table) -> Vec<Other> {
 
 /// The name under which the seal hides a column.
 pub(crate) fn hidden_name(version: &str, column: &Ident) -> Ident {
-    Ident::derived(&["_pontoon", version, column.as_str()])
+    Ident::derived(&[HIDDEN, version, column.as_str()])
 }

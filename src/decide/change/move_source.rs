@@ -95,12 +95,14 @@ pub(super) fn unique_of<'a>(known: &'a Table, columns: &BTreeSet<&Ident>) -> Opt
     known.indexes.iter().find(of).map(|index| index.columns.as_slice())
 }
 
-/// Whether a foreign key gives rows of the target the key that their row of the source turns to.
-pub(super) fn is_renumbered(target: &Table, source: &QualifiedName) -> bool {
-    target
-        .constraints
-        .iter()
-        .any(|key| key.parent.as_ref() == Some(source) && key.definition.contains(" ON UPDATE CASCADE"))
+/// Whether a foreign key over these columns gives rows of the target the key that their row of the source turns to.
+pub(super) fn is_renumbered(target: &Table, source: &QualifiedName, columns: &[(Ident, Ident)]) -> bool {
+    target.constraints.iter().any(|key| {
+        let pairs: Vec<(&Ident, &Ident)> = key.parent_columns.iter().zip(&key.columns).collect();
+        key.parent.as_ref() == Some(source)
+            && key.definition.contains(" ON UPDATE CASCADE")
+            && columns.iter().all(|(source, target)| pairs.contains(&(source, target)))
+    })
 }
 
 /// Types whose values are compared by the server's own `=`: with another one, equal keys would not be found.

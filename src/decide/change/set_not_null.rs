@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use crate::decide::change::constraint::{phase, require};
+use crate::decide::change::mapping::HIDDEN;
 use crate::decide::draft::{Draft, table_step, validate};
 use crate::decide::plan::Step;
 use crate::model::problem::Problem;
@@ -41,7 +42,7 @@ pub(crate) fn plan(
 
 /// The name of the check that proves it.
 pub(crate) fn check_name(draft: &Draft<'_>, column: &Ident) -> Ident {
-    Ident::derived(&["_pontoon", &draft.file.version.number().to_string(), column.as_str(), "not_null"])
+    Ident::derived(&[HIDDEN, &draft.file.version.number().to_string(), column.as_str(), "not_null"])
 }
 
 /// NOT NULL without a scan under a lock that anyone waits behind: a check proves it first. What then makes use of the

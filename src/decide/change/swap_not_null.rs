@@ -2,6 +2,7 @@
 //! that is validated before.
 
 use crate::decide::change::constraint::lock;
+use crate::decide::change::mapping::HIDDEN;
 use crate::decide::change::retype::Names;
 use crate::decide::change::sequence::{identity, keeping_count};
 use crate::decide::change::set_not_null::check_name;
@@ -43,7 +44,7 @@ pub(super) fn back_not_valid(names: &Names<'_>, old: &Column) -> String {
 }
 
 fn back_check(names: &Names<'_>, old: &Column) -> Ident {
-    Ident::derived(&["_pontoon", &names.version, "back", old.name.as_str()])
+    Ident::derived(&[HIDDEN, &names.version, "back", old.name.as_str()])
 }
 
 /// Backwards: the check that the swap's undo left is validated, proves NOT NULL, and goes; then the identity.

@@ -1,6 +1,6 @@
 //! Puts the changes of one table together: what the table's transactions in expand, seal and drop hold.
 
-use crate::decide::change::mapping::{check_downs, hidden_name, mappings};
+use crate::decide::change::mapping::{HIDDEN, check_downs, hidden_name, mappings};
 use crate::decide::change::set_not_null::{check_name, prove};
 use crate::decide::change::{add_column, create_index, partitioned, partitioned_index, publication, retype};
 use crate::decide::draft::{Draft, Renamed, Role, TableDraft, install, lock_tables, table_step};
@@ -281,7 +281,7 @@ fn shadow_indexes(draft: &Draft<'_>, known: &Table, renamed: &[Renamed]) -> Vec<
         .filter_map(|index| {
             let tail = rename_in_index(&index.definition, new_name)?;
             let name = |table: &QualifiedName, of: &[&str]| {
-                let parts: Vec<&str> = ["_pontoon", &version].into_iter().chain(of.iter().copied()).collect();
+                let parts: Vec<&str> = [HIDDEN, &version].into_iter().chain(of.iter().copied()).collect();
                 QualifiedName::new(table.schema.clone(), Ident::derived(&parts))
             };
             let whole = name(&known.name, &[index.name.as_str()]);

@@ -251,8 +251,7 @@ impl Draft<'_> {
     /// The same for a data job, which may write to the new name of a column that is being renamed.
     pub(crate) fn claim_data_words(&self, statement: &Statement) -> Result<(), Problem> {
         // So does `t.*`.
-        let star = statement.text.contains(".*");
-        self.check_words(statement, star, &[Role::Leaves])
+        self.check_words(statement, statement.expressions.has_star(), &[Role::Leaves])
     }
 
     /// The same for a statement of contract: only migrations in flight count, which have the columns under other names.

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::claims::{Claim, out_of_order};
 use super::{Draft, Moving, Phase, Role, Touch};
+use crate::decide::change::mapping::HIDDEN;
 use crate::decide::plan::Plan;
 use crate::model::catalog::Table;
 use crate::model::problem::Problem;
@@ -122,33 +123,39 @@ impl Draft<'_> {
         Err(Problem::in_flight(statement.span.clone(), title, label, Some(version)))
     }
 
-    /// Refuses an INSERT that counts on the order of columns, while an earlier migration still has one there that is to go. A column
-    /// that is renamed stays where it is.
+    /// Refuses an INSERT that counts on the order of columns, while an earlier migration still has one there that psql would not,
+    /// with others behind it.
     pub(crate) fn refuse_by_position(&self, statement: &Statement) -> Result<(), Problem> {
         let table = match &statement.kind {
             StatementKind::InsertValues { table, by_position: true } => table,
             StatementKind::Data(change) if change.by_position => &change.table,
             _ => return Ok(()),
         };
-        let rows = self.rows_of(table);
-        let of = |role: Role| {
-            self.moving
+        for table in &self.rows_of(table) {
+            let of = |role: Role| {
+                self.moving.iter().filter(move |moving| moving.role == role && &moving.table == table)
+            };
+            // A column that is renamed stays where it is, and its shadow is one too many.
+            let renames = of(Role::Shadow).count() == of(Role::Leaves).count();
+            let extra = if renames { of(Role::Shadow) } else { of(Role::Leaves) };
+            let columns = self.catalog.table(table).map(|known| known.columns.as_slice()).unwrap_or_default();
+            let is_extra = |name: &Ident| {
+                name.as_str().starts_with(HIDDEN) || extra.clone().any(|moving| &moving.column == name)
+            };
+            let stands_before = columns
                 .iter()
-                .filter(move |moving| moving.role == role)
-                .filter(|moving| rows.contains(&moving.table))
-        };
-        let renamed = of(Role::Shadow).count();
-        let Some(other) = of(Role::Leaves).skip(renamed).last() else { return Ok(()) };
-        let (table, version, column) = (&other.table, other.version, other.column.as_str());
-        let title =
-            format!("`{}.{column}` keeps its place until migration {version} is contracted", table.plain());
-        Err(Problem::new(
-            "in-flight",
-            statement.span.clone(),
-            title,
-            "this names no columns, and would fill it",
-        )
-        .help(format!("name the columns: `INSERT INTO {table} (…)`")))
+                .skip_while(|column| !is_extra(&column.name))
+                .any(|column| !is_extra(&column.name));
+            let Some(other) = extra.clone().next().filter(|_| stands_before) else { continue };
+            let (version, table) = (other.version, &other.table);
+            let title = format!(
+                "the columns of `{}` have another order until migration {version} is contracted",
+                table.plain()
+            );
+            return Err(Problem::new("in-flight", statement.span.clone(), title, "this names none")
+                .help(format!("name the columns: `INSERT INTO {table} (…)`")));
+        }
+        Ok(())
     }
 
     /// The tables whose rows are meant by a name: the table, those that a view reads, and those that they are partitions of.

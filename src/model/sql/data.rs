@@ -34,7 +34,7 @@ pub(super) fn data(node: &SyntaxNode) -> Option<StatementKind> {
 }
 
 fn is_by_position(insert: &SyntaxNode) -> bool {
-    !has(insert, SyntaxKind::COLUMN_TARGET_LIST)
+    !has(insert, SyntaxKind::COLUMN_TARGET_LIST) && !has(insert, SyntaxKind::DEFAULT_VALUES)
 }
 
 /// Whether the rows of an INSERT stand in the statement: they come from no table, but for what its conditions look up.

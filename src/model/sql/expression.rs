@@ -6,7 +6,7 @@ use std::ops::Range;
 use squawk_syntax::ast::AstNode;
 use squawk_syntax::{SourceFile, SyntaxKind, SyntaxNode};
 
-use super::read::{ident, span};
+use super::read::{has_token, ident, span};
 use crate::words::ident::Ident;
 
 /// An expression: its text, and what a planner must know of it. The text is never changed but at the positions
@@ -21,6 +21,7 @@ pub(crate) struct Expression {
     may_raise: bool,
     has_query: bool,
     has_parameter_or_star: bool,
+    has_star: bool,
     converts_only: bool,
 }
 
@@ -45,6 +46,7 @@ impl Expression {
             may_raise: false,
             has_query: false,
             has_parameter_or_star: false,
+            has_star: false,
             converts_only: converts_only(node),
         };
         expression.visit(node, whole.start);
@@ -110,7 +112,10 @@ impl Expression {
                     [base, _] if base.kind() == SyntaxKind::FIELD_EXPR => self.has_parameter_or_star = true,
                     // `(composite).field`: only the base can name a column.
                     [base, field] if field.kind() == SyntaxKind::NAME_REF => return self.visit(base, start),
-                    _ => self.has_parameter_or_star = true,
+                    _ => {
+                        self.has_parameter_or_star = true;
+                        self.has_star |= has_token(node, SyntaxKind::STAR);
+                    }
                 }
             }
             SyntaxKind::CALL_EXPR => {
@@ -185,6 +190,11 @@ impl Expression {
 
     /// Whether it holds `*` or a parameter, which mean nothing in a mapping, or anything else that reads columns without naming
     /// them so that it can be told which.
+    /// Whether it names all columns of something: `t.*`.
+    pub(crate) fn has_star(&self) -> bool {
+        self.has_star
+    }
+
     pub(crate) fn has_parameter_or_star(&self) -> bool {
         self.has_parameter_or_star
     }

@@ -164,7 +164,7 @@ impl Across {
             )
         };
         let mut sql = Vec::new();
-        if self.target_shifts() || !self.makes_rows && (self.renumbers || self.has_asks()) {
+        if self.target_shifts() || !self.makes_rows && self.has_asks() {
             sql.push(format!("{} {}", head(&["stands"]), exists("")));
         }
         if self.has_asks() && self.has_down() {

@@ -1,5 +1,6 @@
 //! What the triggers on the source do: `follow`, `lost`, `shift`.
 
+use super::triggers::RENUMBERED_SETTING;
 use super::{Across, alike, all_null};
 use crate::decide::sync::Shape;
 use crate::words::ident::literal;
@@ -80,8 +81,9 @@ impl Across {
         let (empty, wanted) = (self.empty("s", shape), self.wanted("s", shape));
         // What new code wrote may end the WHERE of its own source row, and stays.
         let others = format!("outer_mark <> {}", literal(&self.id));
+        let renumber = if self.renumbers && shape == Shape::Open { self.renumber() } else { String::new() };
         let work = format!(
-            "{moved}  IF TG_OP = 'INSERT' AND {empty} THEN\n{fetch}  ELSIF NOT {asked} THEN\n    \
+            "{renumber}{moved}  IF TG_OP = 'INSERT' AND {empty} THEN\n{fetch}  ELSIF NOT {asked} THEN\n    \
              IF TG_OP = 'UPDATE' AND {others} AND {was_asked} AND ({empty} OR NOT {wanted}) THEN\n{absent}    END IF;\n  ELSIF {empty} THEN\n{emptied}  \
              ELSE\n{write}  END IF;\n"
         );
@@ -116,6 +118,38 @@ impl Across {
             Self::outer_mark(),
             self.at_key("o", true, "NEW", true),
             work
+        )
+    }
+
+    /// Notes the keys before the foreign key acts, and gives the rows, which have the old one, what was changed together with it:
+    /// under the new one only what they hold would be compared.
+    fn renumber(&self) -> String {
+        let note = format!(
+            "      PERFORM pg_catalog.set_config({}, {}, true);\n",
+            literal(RENUMBERED_SETTING),
+            self.renumbering(true)
+        );
+        let changed = if self.has_down() {
+            String::new()
+        } else {
+            let values = self.ups("s", Shape::Open).into_iter().zip(self.ups("OLD", Shape::Open));
+            let set = self.new_names().into_iter().zip(values).map(|(name, (up, was))| {
+                let same = alike(std::slice::from_ref(&up), &[was]);
+                format!("{name} = CASE WHEN {same} THEN t.{name} ELSE {up} END")
+            });
+            let (now, was) = (self.ups("s", Shape::Open), self.ups("OLD", Shape::Open));
+            format!(
+                "      IF {} AND NOT {} THEN\n        UPDATE {} AS t SET {} WHERE {};\n      END IF;\n",
+                self.asks("s", Shape::Open),
+                alike(&now, &was),
+                self.target,
+                set.collect::<Vec<_>>().join(", "),
+                self.at_key("t", false, "OLD", true)
+            )
+        };
+        format!(
+            "  IF TG_OP = 'UPDATE' THEN\n    IF {} THEN\n{note}{changed}    END IF;\n  END IF;\n",
+            self.key_changed(true)
         )
     }
 

@@ -1,5 +1,6 @@
 //! What the triggers on the target do: `guard`, `given`, `gone`.
 
+use super::triggers::RENUMBERED_SETTING;
 use super::{Across, alike, all_null, row};
 use crate::decide::sync::Shape;
 use crate::words::ident::literal;
@@ -74,7 +75,12 @@ impl Across {
         };
         format!(
             "DECLARE\n  s record;\n{declare}BEGIN\n  -- The source row's lock is what puts the writers of both tables in order.\n{}  RETURN NEW;\nEND\n",
-            self.forgiving(&format!("{fetch}{work}{shift}"))
+            if self.makes_rows {
+                // Two rows of one key: who writes a new table is told, as where nothing is partitioned.
+                self.forgiving(&format!("{fetch}{work}")) + &shift
+            } else {
+                self.forgiving(&format!("{fetch}{work}{shift}"))
+            }
         )
     }
 
@@ -93,23 +99,28 @@ impl Across {
         } else {
             format!("({stays} OR {})", all_null("NEW", &names))
         };
-        // A row of the source that is no longer there has another key now.
-        let stands = format!("{}(OLD)", self.function(&["stands"]));
-        let agrees = if self.has_down() {
-            format!("({stays} AND NOT {wrong})")
-        } else if self.renumbers {
-            let named = self.key.iter().map(|(_, target)| format!("OLD.{target} IS NOT NULL"));
-            let named = named.collect::<Vec<_>>().join(" AND ");
-            format!("({stays} AND NOT {untouched} AND {named} AND NOT {stands})")
-        } else {
-            "false".to_owned()
+        let renumbered = self.renumbered();
+        let agrees = match &renumbered {
+            _ if self.has_down() => format!("({stays} AND NOT {wrong})"),
+            Some(renumbered) => format!("({stays} AND NOT {untouched} AND {renumbered})"),
+            None => "false".to_owned(),
         };
+        // A row of the source that is no longer there has another key now.
+        let turned = renumbered.map_or_else(String::new, |renumbered| format!("NOT {renumbered} AND "));
+        let stands = format!("{turned}{}(OLD)", self.function(&["stands"]));
         let left_out =
             if self.has_asks() { format!("      ELSIF {stands} THEN\n{none}") } else { String::new() };
         format!(
             "    IF {says_nothing} AND NOT s.bare THEN\n      IF s.asked THEN\n        IF NOT {agrees} THEN\n{assign}        END IF;\n{left_out}      \
              END IF;\n    END IF;\n"
         )
+    }
+
+    /// Whether it is the foreign key that gives the row another key: `follow` has just noted both.
+    fn renumbered(&self) -> Option<String> {
+        let noted =
+            format!("coalesce(pg_catalog.current_setting({}, true), '')", literal(RENUMBERED_SETTING));
+        self.renumbers.then(|| format!("({noted} = {})", self.renumbering(false)))
     }
 
     /// Whether a write of the target leaves the values that move as they were.
