@@ -117,6 +117,50 @@ async fn a_renumbered_source_row_leaves_values_as_they_are() {
         "1:own 2:mine 3:N1 4:N1 5:new 11:eleven 12:N12",
     )
     .await;
+    // A key that is wider than the foreign key; a partitioned source; a row that the backfill has not reached; two moves.
+    let two = "CREATE TABLE customers (id bigint PRIMARY KEY, email text, phone text, tenant int NOT NULL DEFAULT 1) {by};
+        CREATE TABLE orders (id bigint PRIMARY KEY, customer_id bigint REFERENCES customers ON UPDATE CASCADE, tenant int NOT NULL DEFAULT 1);
+        CREATE INDEX ON orders (customer_id); INSERT INTO customers VALUES (1, 'N1', 'P1'), (2, 'N2', 'P2'); INSERT INTO orders VALUES (1, 1), (2, 2);";
+    let parted = "PARTITION BY RANGE (id); CREATE TABLE customers_low PARTITION OF customers FOR VALUES FROM (0) TO (5);
+        CREATE TABLE customers_rest PARTITION OF customers DEFAULT";
+    let add = "ALTER TABLE orders ADD COLUMN email text, ADD COLUMN phone text;";
+    let gone = "ALTER TABLE customers DROP COLUMN email, DROP COLUMN phone;";
+    let both = "UPDATE orders AS o SET email = c.email, phone = c.phone FROM customers AS c WHERE c.id = customer_id;";
+    let wide = &both.replace("customer_id;", "customer_id AND c.tenant = o.tenant;");
+    for by in ["", parted] {
+        for moves in [both, wide] {
+            let setup = two.replace("{by}", by);
+            plays(
+                &setup,
+                &format!("{add} {moves} {gone}"),
+                &[
+                    "UPDATE orders SET email = 'own' WHERE id = 1",
+                    "UPDATE customers SET id = 10 WHERE id = 1",
+                ],
+                "SELECT string_agg(id || ':' || email || ':' || phone, ' ' ORDER BY id) FROM orders",
+                "1:own:P1 2:N2:P2",
+            )
+            .await;
+            let project = Project::new(&setup, &[("0001_move.sql", &format!("{add} {moves} {gone}"))]).await;
+            project.migrate(&["expand"]).await.expect(0);
+            project.database.run("UPDATE customers SET id = 10, email = 'x' WHERE id = 1").await;
+            project.migrate(&["backfill"]).await.expect(0);
+            let row = "SELECT email || ':' || phone FROM orders WHERE id = 1";
+            assert_eq!(project.database.text(row).await, "x:P1", "{by} {moves}");
+        }
+    }
+    let one = "ALTER TABLE orders ADD COLUMN email text; UPDATE orders SET email = c.email FROM customers AS c WHERE c.id = customer_id;
+        ALTER TABLE customers DROP COLUMN email;";
+    let other = one.replace("email", "phone");
+    let project =
+        Project::new(&two.replace("{by}", ""), &[("0001_move.sql", one), ("0002_move.sql", &other)]).await;
+    for command in ["expand", "backfill"] {
+        project.migrate(&[command]).await.expect(0);
+    }
+    project.database.run("UPDATE orders SET email = 'own', phone = 'own' WHERE id = 1").await;
+    project.database.run("UPDATE customers SET id = 10 WHERE id = 1").await;
+    let row = "SELECT email || ':' || phone FROM orders WHERE id = 1";
+    assert_eq!(project.database.text(row).await, "own:own");
     // A name of two words is one only in the new shape.
     let names = PROFILES
         .replace("email text UNIQUE", "name text")

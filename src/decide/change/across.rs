@@ -7,7 +7,7 @@ use crate::decide::change::move_limits::{
     base_type, check_keys_of_both, check_one_place, check_replacement, check_rest_of_file, check_shift,
     counts_by_itself,
 };
-use crate::decide::change::move_source::{is_renumbered, no_key, unique_of};
+use crate::decide::change::move_source::{no_key, renumbered, unique_of};
 use crate::decide::change::move_steps::{drop, expand, jobs};
 use crate::decide::change::partitioned;
 use crate::decide::draft::{Crossing, Draft, Role, TableDraft};
@@ -123,7 +123,7 @@ fn one(
         makes_rows: crossing.copy.is_some(),
         source_goes,
         one_to_one: crossing.one_to_one,
-        renumbers: is_renumbered(&known_target, source, &crossing.key),
+        renumbered: renumbered(&known_target, source, &crossing.key),
         source_is_partitioned: draft.is_partitioned(source),
         target_is_partitioned: draft.is_partitioned(target),
         may_fail: crossing.may_raise || crossing.copy.is_some() || !known_target.triggers.is_empty(),

@@ -95,14 +95,21 @@ pub(super) fn unique_of<'a>(known: &'a Table, columns: &BTreeSet<&Ident>) -> Opt
     known.indexes.iter().find(of).map(|index| index.columns.as_slice())
 }
 
-/// Whether a foreign key over these columns gives rows of the target the key that their row of the source turns to.
-pub(super) fn is_renumbered(target: &Table, source: &QualifiedName, columns: &[(Ident, Ident)]) -> bool {
-    target.constraints.iter().any(|key| {
-        let pairs: Vec<(&Ident, &Ident)> = key.parent_columns.iter().zip(&key.columns).collect();
-        key.parent.as_ref() == Some(source)
-            && key.definition.contains(" ON UPDATE CASCADE")
-            && columns.iter().all(|(source, target)| pairs.contains(&(source, target)))
-    })
+/// The pairs of the key that foreign keys take along, when a row of the source turns to another one.
+pub(super) fn renumbered(
+    target: &Table,
+    source: &QualifiedName,
+    key: &[(Ident, Ident)],
+) -> Vec<(Ident, Ident)> {
+    let follows = |pair: &&(Ident, Ident)| {
+        target.constraints.iter().any(|constraint| {
+            let mut pairs = constraint.parent_columns.iter().zip(&constraint.columns);
+            constraint.parent.as_ref() == Some(source)
+                && constraint.definition.contains(" ON UPDATE CASCADE")
+                && pairs.any(|(parent, child)| (parent, child) == (&pair.0, &pair.1))
+        })
+    };
+    key.iter().filter(follows).cloned().collect()
 }
 
 /// Types whose values are compared by the server's own `=`: with another one, equal keys would not be found.

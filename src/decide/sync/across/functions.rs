@@ -164,7 +164,8 @@ impl Across {
             )
         };
         let mut sql = Vec::new();
-        if self.target_shifts() || !self.makes_rows && self.has_asks() {
+        if self.target_shifts() || !self.makes_rows && (self.has_asks() || self.renumbers_across_partitions())
+        {
             sql.push(format!("{} {}", head(&["stands"]), exists("")));
         }
         if self.has_asks() && self.has_down() {

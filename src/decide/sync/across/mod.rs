@@ -53,8 +53,8 @@ pub(crate) struct Across {
     pub(crate) source_goes: bool,
     /// Whether the key is unique in the target too.
     pub(crate) one_to_one: bool,
-    /// Whether a foreign key gives the target's rows the key that their row of the source turns to.
-    pub(crate) renumbers: bool,
+    /// The pairs of the key that a foreign key takes along, when a row of the source turns to another one.
+    pub(crate) renumbered: Vec<(Ident, Ident)>,
     /// Whether an UPDATE of a key may take a row to another partition, which fires the triggers of a DELETE and an INSERT.
     pub(crate) source_is_partitioned: bool,
     pub(crate) target_is_partitioned: bool,
@@ -111,6 +111,12 @@ impl Across {
     /// The same the other way.
     fn source_shifts(&self) -> bool {
         self.source_is_partitioned && self.makes_rows
+    }
+
+    /// Whether a foreign key takes rows of the target along with one of the source that goes to another partition: as with a row
+    /// that comes, nothing tells which one it was.
+    fn renumbers_across_partitions(&self) -> bool {
+        self.source_is_partitioned && !self.renumbered.is_empty()
     }
 
     fn function(&self, parts: &[&str]) -> QualifiedName {

@@ -1,6 +1,5 @@
 //! What the triggers on the source do: `follow`, `lost`, `shift`.
 
-use super::triggers::RENUMBERED_SETTING;
 use super::{Across, alike, all_null};
 use crate::decide::sync::Shape;
 use crate::words::ident::literal;
@@ -81,7 +80,11 @@ impl Across {
         let (empty, wanted) = (self.empty("s", shape), self.wanted("s", shape));
         // What new code wrote may end the WHERE of its own source row, and stays.
         let others = format!("outer_mark <> {}", literal(&self.id));
-        let renumber = if self.renumbers && shape == Shape::Open { self.renumber() } else { String::new() };
+        let (note, renumber) = if self.renumbered.is_empty() || shape == Shape::Sealed {
+            (String::new(), String::new())
+        } else {
+            self.renumber()
+        };
         let work = format!(
             "{renumber}{moved}  IF TG_OP = 'INSERT' AND {empty} THEN\n{fetch}  ELSIF NOT {asked} THEN\n    \
              IF TG_OP = 'UPDATE' AND {others} AND {was_asked} AND ({empty} OR NOT {wanted}) THEN\n{absent}    END IF;\n  ELSIF {empty} THEN\n{emptied}  \
@@ -113,7 +116,7 @@ impl Across {
         let declared = if self.has_down() { "" } else { "  moved boolean := TG_OP = 'INSERT';\n" };
         // The row as it is now: a trigger of the user may have changed it since.
         format!(
-            "DECLARE\n  s record;\n{declared}{}BEGIN\n{own_key}  SELECT o.* INTO s FROM {source} AS o WHERE {};\n  IF NOT FOUND THEN\n    \
+            "DECLARE\n  s record;\n{declared}{}BEGIN\n{note}{own_key}  SELECT o.* INTO s FROM {source} AS o WHERE {};\n  IF NOT FOUND THEN\n    \
              RETURN NULL;\n  END IF;\n{}  RETURN NULL;\nEND\n",
             Self::outer_mark(),
             self.at_key("o", true, "NEW", true),
@@ -121,36 +124,44 @@ impl Across {
         )
     }
 
-    /// Notes the keys before the foreign key acts, and gives the rows, which have the old one, what was changed together with it:
-    /// under the new one only what they hold would be compared.
-    fn renumber(&self) -> String {
-        let note = format!(
-            "      PERFORM pg_catalog.set_config({}, {}, true);\n",
-            literal(RENUMBERED_SETTING),
-            self.renumbering(true)
-        );
-        let changed = if self.has_down() {
-            String::new()
-        } else {
-            let values = self.ups("s", Shape::Open).into_iter().zip(self.ups("OLD", Shape::Open));
-            let set = self.new_names().into_iter().zip(values).map(|(name, (up, was))| {
-                let same = alike(std::slice::from_ref(&up), &[was]);
-                format!("{name} = CASE WHEN {same} THEN t.{name} ELSE {up} END")
-            });
-            let (now, was) = (self.ups("s", Shape::Open), self.ups("OLD", Shape::Open));
+    /// Notes the keys before the foreign key acts. Gives also what gives the rows, which still have the old one, what was changed
+    /// together with it: under the new one they are left as they are.
+    fn renumber(&self) -> (String, String) {
+        let (now, was): (Vec<_>, Vec<_>) = self
+            .renumbered
+            .iter()
+            .map(|(source, _)| (format!("NEW.{source}"), format!("OLD.{source}")))
+            .unzip();
+        let turns = |then: &str| {
             format!(
-                "      IF {} AND NOT {} THEN\n        UPDATE {} AS t SET {} WHERE {};\n      END IF;\n",
-                self.asks("s", Shape::Open),
-                alike(&now, &was),
-                self.target,
-                set.collect::<Vec<_>>().join(", "),
-                self.at_key("t", false, "OLD", true)
+                "  IF TG_OP = 'UPDATE' THEN\n    IF NOT {} THEN\n{then}    END IF;\n  END IF;\n",
+                alike(&now, &was)
             )
         };
-        format!(
-            "  IF TG_OP = 'UPDATE' THEN\n    IF {} THEN\n{note}{changed}    END IF;\n  END IF;\n",
-            self.key_changed(true)
-        )
+        let note = format!(
+            "      PERFORM pg_catalog.set_config({}, {}, true);\n",
+            literal(&self.renumbered_setting()),
+            self.renumbering(true)
+        );
+        if self.has_down() {
+            return (turns(&note), String::new());
+        }
+        let (now, was) = (self.ups("s", Shape::Open), self.ups("OLD", Shape::Open));
+        let set = self.new_names().into_iter().zip(now.iter().zip(&was)).map(|(name, (up, was))| {
+            let same = alike(std::slice::from_ref(up), std::slice::from_ref(was));
+            format!("{name} = CASE WHEN {same} THEN t.{name} ELSE {up} END")
+        });
+        // A row that holds nothing takes all of it when the key comes.
+        let changed = format!(
+            "      IF {} AND NOT {} THEN\n        UPDATE {} AS t SET {} WHERE {} AND NOT {};\n      END IF;\n",
+            self.asks("s", Shape::Open),
+            alike(&now, &was),
+            self.target,
+            set.collect::<Vec<_>>().join(", "),
+            self.at_key("t", false, "OLD", true),
+            all_null("t", &self.new_names())
+        );
+        (turns(&note), turns(&changed))
     }
 
     /// The write of a row whose source is no longer told what new code writes: what old code left as it was stays as it is.

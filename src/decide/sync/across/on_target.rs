@@ -1,6 +1,5 @@
 //! What the triggers on the target do: `guard`, `given`, `gone`.
 
-use super::triggers::RENUMBERED_SETTING;
 use super::{Across, alike, all_null, row};
 use crate::decide::sync::Shape;
 use crate::words::ident::literal;
@@ -118,9 +117,20 @@ impl Across {
 
     /// Whether it is the foreign key that gives the row another key: `follow` has just noted both.
     fn renumbered(&self) -> Option<String> {
-        let noted =
-            format!("coalesce(pg_catalog.current_setting({}, true), '')", literal(RENUMBERED_SETTING));
-        self.renumbers.then(|| format!("({noted} = {})", self.renumbering(false)))
+        if self.renumbered.is_empty() {
+            return None;
+        }
+        let noted = format!(
+            "coalesce(pg_catalog.current_setting({}, true), '')",
+            literal(&self.renumbered_setting())
+        );
+        let mut renumbered = format!("{noted} = {}", self.renumbering(false));
+        if self.renumbers_across_partitions() {
+            let named = self.key.iter().map(|(_, target)| format!("OLD.{target} IS NOT NULL"));
+            let named = named.collect::<Vec<_>>().join(" AND ");
+            renumbered.push_str(&format!(" OR {named} AND NOT {}(OLD)", self.function(&["stands"])));
+        }
+        Some(format!("({renumbered})"))
     }
 
     /// Whether a write of the target leaves the values that move as they were.

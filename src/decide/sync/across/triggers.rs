@@ -13,10 +13,6 @@ use crate::words::ident::{Ident, QualifiedName, literal};
 /// The session setting that holds the id of the mapping whose trigger is writing the other table.
 pub(crate) const ACROSS_SETTING: &str = "pontoon_sync.across";
 
-/// The transaction's setting that holds the key that a row of the source had and the one that it turns to, while a foreign key takes
-/// rows of the target along.
-pub(super) const RENUMBERED_SETTING: &str = "pontoon_sync.renumbered";
-
 /// How deep triggers may call each other: triggers of the user that change a value on both sides, each in its own way, would
 /// never end.
 const MAX_DEPTH: u32 = 12;
@@ -179,13 +175,18 @@ impl Across {
         format!("NOT {}", alike(&row("NEW", &names), &row("OLD", &names)))
     }
 
-    /// A mapping with the key that a row had, and the one that it has.
+    /// The transaction's setting that holds the key that a row of the source had and the one that it turns to, while a foreign key
+    /// takes rows of the target along.
+    pub(super) fn renumbered_setting(&self) -> String {
+        format!("pontoon_sync.renumbered_{}", self.id)
+    }
+
+    /// The key that a row had, and the one that it has.
     pub(super) fn renumbering(&self, of_source: bool) -> String {
         let names: Vec<&Ident> =
             self.key.iter().map(|(source, target)| if of_source { source } else { target }).collect();
         format!(
-            "pg_catalog.concat({}, ROW({}), ROW({}))",
-            literal(&self.id),
+            "pg_catalog.concat(ROW({}), ROW({}))",
             row("OLD", &names).join(", "),
             row("NEW", &names).join(", ")
         )
