@@ -59,7 +59,7 @@ async fn run(project: &Project, rng: &mut Rng, arguments: &[&str]) -> i32 {
         finish(command).await;
     }
     let ran = project.migrate(arguments).await;
-    let waits = ran.stderr.contains("is still moving");
+    let waits = ran.stderr.contains("error[in-flight]");
     assert!(ran.code == Some(0) || waits, "{arguments:?}\n{}{}", ran.stdout, ran.stderr);
     ran.code.unwrap()
 }
